@@ -1,0 +1,1 @@
+//! The agents' legs and the judge of offers.

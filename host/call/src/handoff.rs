@@ -1,0 +1,1 @@
+//! The table of legal hand-offs between stations.

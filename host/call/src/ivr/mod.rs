@@ -1,0 +1,1 @@
+//! Verbs of the script that runs on a call.

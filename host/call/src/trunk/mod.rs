@@ -1,0 +1,1 @@
+//! Who sends a call, and whether it is admitted.
