@@ -1,1 +1,13 @@
-//! Placeholder.
+//! The SIP stack without its sockets: messages, offers and answers, digest, redirection,
+//! transactions, dialogs, and an endpoint that puts them together.
+//!
+//! Called by the shards, which own the sockets and the clock. Time and randomness are arguments.
+//! Never waits, never opens anything, never panics on what a peer sends.
+
+#![forbid(unsafe_code)]
+
+pub mod dialog;
+pub mod endpoint;
+pub mod registrar;
+pub mod transaction;
+pub mod wire;

@@ -1,0 +1,240 @@
+//! Addresses with a display name (From, To, Contact, Route ...) and Via values.
+//!
+//! Called for the few headers that a decision needs; borrows everything. Never resolves a name.
+
+use std::borrow::Cow;
+use std::net::{IpAddr, SocketAddr};
+
+use super::text::{Params, is_token, number, split_outside, trim, unescaped};
+use super::uri::{Uri, UriError, host_address, host_and_port};
+
+/// A `name-addr` or `addr-spec` with the header's parameters (RFC 3261 20.10, 25.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NameAddr<'a> {
+    /// The display name as it stands, without the quotes; see [`NameAddr::display_text`].
+    pub display: &'a str,
+    /// The URI's text.
+    pub uri: &'a str,
+    /// The parameters of the header (not of the URI).
+    pub params: Params<'a>,
+}
+
+impl<'a> NameAddr<'a> {
+    /// Parses one value. Without angle brackets every parameter is the header's (20.10).
+    ///
+    /// `None` when a bracket or a quote stays open or nothing is left for the URI; the URI itself
+    /// is not looked into.
+    #[must_use]
+    pub fn parse(value: &'a str) -> Option<Self> {
+        let value = trim(value);
+        let (display, rest) = match value.strip_prefix('"') {
+            Some(inner) => {
+                let end = closing_quote(inner)?;
+                (&inner[..end], trim(&inner[end + 1..]).strip_prefix('<')?)
+            }
+            None => match value.split_once('<') {
+                Some((display, rest)) => (trim(display), rest),
+                None => {
+                    let (uri, params) = value.split_at(value.find(';').unwrap_or(value.len()));
+                    let uri = trim(uri);
+                    return (!uri.is_empty()).then_some(Self { display: "", uri, params: Params(params) });
+                }
+            },
+        };
+        let (uri, params) = rest.split_once('>')?;
+        let (uri, params) = (trim(uri), trim(params));
+        // Only parameters may follow the bracket.
+        if uri.is_empty() || !(params.is_empty() || params.starts_with(';')) {
+            return None;
+        }
+        Some(Self { display, uri, params: Params(params) })
+    }
+
+    /// The display name with its escapes resolved.
+    #[must_use]
+    pub fn display_text(&self) -> Cow<'a, str> {
+        unescaped(self.display)
+    }
+
+    /// The `tag` (RFC 3261 19.3).
+    #[must_use]
+    pub fn tag(&self) -> Option<&'a str> {
+        self.params.get("tag").filter(|t| !t.is_empty())
+    }
+
+    /// The value of a header parameter.
+    #[must_use]
+    pub fn param(&self, name: &str) -> Option<&'a str> {
+        self.params.get(name)
+    }
+
+    /// The URI taken apart.
+    ///
+    /// # Errors
+    /// Those of [`Uri::parse`].
+    pub fn parsed_uri(&self) -> Result<Uri<'a>, UriError> {
+        Uri::parse(self.uri)
+    }
+
+    /// The contact's preference in thousandths (RFC 3261 20.10): 1000 if nothing is said, and a
+    /// value that is none counts as nothing said.
+    #[must_use]
+    pub fn q_milli(&self) -> u16 {
+        self.param("q").and_then(q_milli).unwrap_or(1000)
+    }
+
+    /// The contact's own `expires` in seconds.
+    #[must_use]
+    pub fn expires_s(&self) -> Option<u32> {
+        self.param("expires").and_then(number)
+    }
+}
+
+/// A `qvalue` (RFC 3261 25.1) in thousandths.
+#[must_use]
+pub fn q_milli(text: &str) -> Option<u16> {
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
+    if fraction.len() > 3 || !fraction.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    let mut milli = fraction.parse::<u16>().unwrap_or(0);
+    for _ in fraction.len()..3 {
+        milli *= 10;
+    }
+    match whole {
+        "0" => Some(milli),
+        "1" if milli == 0 => Some(1000),
+        _ => None,
+    }
+}
+
+/// Where the quoted string that `inner` begins with (its first quote taken off) ends.
+fn closing_quote(inner: &str) -> Option<usize> {
+    let bytes = inner.as_bytes();
+    let mut i = 0;
+    while i < bytes.len() {
+        match bytes[i] {
+            b'\\' => i += 1,
+            b'"' => return Some(i),
+            _ => {}
+        }
+        i += 1;
+    }
+    None
+}
+
+/// One value of a Via (RFC 3261 20.42).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Via<'a> {
+    /// `UDP`, `TCP`, `TLS`, `WS` ... as it is written.
+    pub transport: &'a str,
+    /// The host of sent-by; IPv6 without brackets.
+    pub host: &'a str,
+    /// The port of sent-by, if one is written.
+    pub port: Option<u16>,
+    /// The transaction's branch.
+    pub branch: Option<&'a str>,
+    /// `rport` (RFC 3581): `Some(None)` when it is there without a value.
+    pub rport: Option<Option<u16>>,
+    /// Where the request came from, as the next hop saw it.
+    pub received: Option<&'a str>,
+    /// All parameters, the ones above too.
+    pub params: Params<'a>,
+}
+
+/// What a branch of RFC 3261 begins with (8.1.1.7).
+pub const MAGIC_COOKIE: &str = "z9hG4bK";
+
+impl<'a> Via<'a> {
+    /// Parses one value; blanks may stand around the slashes and the colon (torture test 3.1.1.1).
+    #[must_use]
+    pub fn parse(value: &'a str) -> Option<Self> {
+        let (head, params) = split_outside(trim(value), b';');
+        let params = Params(params.unwrap_or(""));
+        let (protocol, rest) = head.split_once('/')?;
+        let (version, rest) = rest.split_once('/')?;
+        if !trim(protocol).eq_ignore_ascii_case("SIP") || trim(version) != "2.0" {
+            return None;
+        }
+        let rest = trim(rest);
+        let (transport, sent_by) = rest.split_at(rest.find([' ', '\t'])?);
+        let (host, port) = host_and_port(trim(sent_by)).ok()?;
+        if !is_token(transport) {
+            return None;
+        }
+        let mut via =
+            Self { transport, host, port, branch: None, rport: None, received: None, params };
+        for (name, value) in params.iter() {
+            let value = value.unwrap_or("");
+            if name.eq_ignore_ascii_case("branch") {
+                via.branch = via.branch.or(Some(value).filter(|b| !b.is_empty()));
+            } else if name.eq_ignore_ascii_case("rport") {
+                via.rport = via.rport.or(Some(value.parse().ok()));
+            } else if name.eq_ignore_ascii_case("received") {
+                via.received = via.received.or(Some(value).filter(|r| !r.is_empty()));
+            }
+        }
+        Some(via)
+    }
+
+    /// Whether the branch is one of RFC 3261, which names the transaction alone (17.2.3).
+    #[must_use]
+    pub fn is_rfc3261(&self) -> bool {
+        self.branch.is_some_and(|b| {
+            b.len() > MAGIC_COOKIE.len() && b.as_bytes()[..MAGIC_COOKIE.len()].eq_ignore_ascii_case(MAGIC_COOKIE.as_bytes())
+        })
+    }
+
+    /// Where a response goes over UDP (RFC 3261 18.2.2, RFC 3581 4): `received` and `rport` before
+    /// sent-by; `None` when that is a name. `maddr` is not followed, see [`Uri::socket_addr`].
+    #[must_use]
+    pub fn response_addr(&self) -> Option<SocketAddr> {
+        let host: IpAddr = host_address(self.received.unwrap_or(self.host))?;
+        let port = self.rport.flatten().or(self.port).unwrap_or(5060);
+        Some(SocketAddr::new(host, port))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_of_every_shape() {
+        let a = NameAddr::parse(r#""A. \"G\" <Bell>" <sip:agb@bell.com;lr> ;tag=a48s;x"#).unwrap();
+        assert_eq!((a.display_text().as_ref(), a.uri, a.tag()), (r#"A. "G" <Bell>"#, "sip:agb@bell.com;lr", Some("a48s")));
+        assert_eq!(a.param("x"), Some(""));
+        let a = NameAddr::parse("Anonymous  Caller <sip:c8@x>;q=0.7;expires=60").unwrap();
+        assert_eq!((a.display, a.uri, a.q_milli(), a.expires_s()), ("Anonymous  Caller", "sip:c8@x", 700, Some(60)));
+        // 20.10: without brackets the parameters are the header's
+        let a = NameAddr::parse("sip:+12125551212@phone2net.com;tag=887s").unwrap();
+        assert_eq!((a.uri, a.tag(), a.q_milli()), ("sip:+12125551212@phone2net.com", Some("887s"), 1000));
+        assert_eq!(NameAddr::parse("<sip:a@b>").unwrap().tag(), None);
+        for bad in ["", "\"open <sip:a@b>", "<sip:a@b", "<>", "\"x\" sip:a@b", ";tag=1"] {
+            assert_eq!(NameAddr::parse(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn q_values() {
+        let table = [("0", Some(0)), ("1", Some(1000)), ("0.5", Some(500)), ("0.123", Some(123)), ("1.000", Some(1000)),
+            ("1.1", None), ("2", None), ("-1", None), ("0.1234", None), ("", None), (".5", None)];
+        for (text, milli) in table {
+            assert_eq!(q_milli(text), milli, "{text}");
+        }
+    }
+
+    #[test]
+    fn vias_of_every_shape() {
+        let v = Via::parse("SIP/2.0/UDP 10.1.1.1:4540;branch=z9hG4bKkjshdyff;rport").unwrap();
+        assert_eq!((v.transport, v.host, v.port, v.branch), ("UDP", "10.1.1.1", Some(4540), Some("z9hG4bKkjshdyff")));
+        assert_eq!((v.rport, v.received, v.is_rfc3261()), (Some(None), None, true));
+        let v = Via::parse("SIP  / 2.0\t/ TCP   [2001:db8::9:1] : 5070 ;received=192.0.2.1;rport=9988;branch=390skdjuw").unwrap();
+        assert_eq!((v.host, v.port, v.rport, v.is_rfc3261()), ("2001:db8::9:1", Some(5070), Some(Some(9988)), false));
+        assert_eq!(v.response_addr(), Some("192.0.2.1:9988".parse().unwrap()));
+        assert_eq!(Via::parse("SIP/2.0/UDP example.com").unwrap().response_addr(), None);
+        for bad in ["", "SIP/2.0/UDP", "SIP/3.0/UDP x", "HTTP/2.0/TCP x", "SIP/2.0/UDP ;branch=x", "SIP/2.0 UDP x"] {
+            assert_eq!(Via::parse(bad), None, "{bad}");
+        }
+    }
+}

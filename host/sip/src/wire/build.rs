@@ -1,0 +1,239 @@
+//! Writing a message in one pass over one buffer.
+//!
+//! Called by the transaction and dialog layers, and by stateless answers. A value can never start
+//! a new line: CR, LF and NUL become blanks, so nothing that a plugin or a peer supplies can
+//! smuggle a header in. Content-Length is written by `finish` and by nobody else.
+
+use std::fmt::{self, Write as _};
+use std::net::SocketAddr;
+
+use super::address::Via;
+use super::message::Message;
+use super::method::{Method, reason_phrase};
+use super::name::Name;
+use super::text::is_token;
+use super::uri::host_address;
+
+/// A message being written.
+#[derive(Debug, Clone)]
+pub struct Builder {
+    out: Vec<u8>,
+    /// Where a To tag goes, when the request had none.
+    tag_at: Option<usize>,
+    body: Option<Vec<u8>>,
+}
+
+impl Builder {
+    /// A request line.
+    #[must_use]
+    pub fn request<'m>(method: impl Into<Method<'m>>, uri: &str) -> Self {
+        let method = method.into();
+        let mut builder = Self::empty();
+        builder.value(method.as_str());
+        builder.out.push(b' ');
+        builder.value(uri);
+        builder.out.extend_from_slice(b" SIP/2.0\r\n");
+        builder
+    }
+
+    /// A response to `request`: Via, From, To, Call-ID and CSeq copied (8.2.6.2), Timestamp for a 100
+    /// (8.2.6.1), Record-Route when the response may make a dialog (12.1.1). With `reason` empty the
+    /// usual phrase is written. Add the tag with [`Builder::to_tag`].
+    #[must_use]
+    pub fn response(request: &Message, status: u16, reason: &str) -> Self {
+        Self::response_to(request, None, status, reason)
+    }
+
+    /// Like [`Builder::response`], and the top Via says where the request came from: `received`
+    /// when sent-by is another host or a name (18.2.1), `received` and `rport` when the sender asks
+    /// for it (RFC 3581 4).
+    #[must_use]
+    pub fn response_to(request: &Message, source: Option<SocketAddr>, status: u16, reason: &str) -> Self {
+        let mut b = Self::empty();
+        let reason = if reason.is_empty() { reason_phrase(status) } else { reason };
+        let _ = write!(b.out_text(), "SIP/2.0 {status} ");
+        b.value(reason);
+        b.end_line();
+        for (i, line) in request.raw_lines(Name::Via).enumerate() {
+            b.name(Name::Via.as_str());
+            match source.filter(|_| i == 0).and_then(|s| Some((s, request.top_via()?))) {
+                Some((source, via)) => b.via_from(line, &via, source),
+                None => b.raw(line),
+            }
+            b.end_line();
+        }
+        let method = request.method();
+        if (101..300).contains(&status) && matches!(method, Method::Invite | Method::Subscribe | Method::Refer | Method::Notify) {
+            b.copy_in_place(request, Name::RecordRoute);
+        }
+        b.copy_in_place(request, Name::From);
+        b.copy_in_place(request, Name::CallId);
+        b.copy_in_place(request, Name::CSeq);
+        if status == 100 {
+            b.copy_in_place(request, Name::Timestamp);
+        }
+        b.copy_in_place(request, Name::To);
+        if request.to().is_some_and(|to| to.tag().is_none()) {
+            b.tag_at = Some(b.out.len() - 2);
+        }
+        b
+    }
+
+    /// Adds the To tag, unless the request had one (8.2.6.2) or one was added. Does nothing for a request.
+    #[must_use]
+    pub fn to_tag(mut self, tag: &str) -> Self {
+        if let Some(at) = self.tag_at.take().filter(|_| is_token(tag)) {
+            let tail = self.out.split_off(at);
+            let _ = write!(self.out_text(), ";tag={tag}");
+            self.out.extend_from_slice(&tail);
+        }
+        self
+    }
+
+    /// Adds a header. A name that is no token, and Content-Length, are left out; CR, LF and NUL in
+    /// the value become blanks.
+    #[must_use]
+    pub fn header(mut self, name: impl AsRef<str>, value: &str) -> Self {
+        if self.name(name.as_ref()) {
+            self.value(value);
+            self.end_line();
+        }
+        self
+    }
+
+    /// Adds a header whose value is formatted into the buffer: `b.format(Name::CSeq, format_args!("{n} BYE"))`.
+    #[must_use]
+    pub fn format(mut self, name: impl AsRef<str>, value: impl fmt::Display) -> Self {
+        if self.name(name.as_ref()) {
+            let _ = write!(self.out_text(), "{value}");
+            self.end_line();
+        }
+        self
+    }
+
+    /// Adds a header when there is a value.
+    #[must_use]
+    pub fn maybe(self, name: impl AsRef<str>, value: Option<&str>) -> Self {
+        match value {
+            Some(value) => self.header(name, value),
+            None => self,
+        }
+    }
+
+    /// Copies every line of one header from another message, octet by octet.
+    #[must_use]
+    pub fn copy(mut self, from: &Message, name: Name) -> Self {
+        self.copy_in_place(from, name);
+        self
+    }
+
+    /// Sets the body and its Content-Type; the last one set counts.
+    #[must_use]
+    pub fn body(mut self, content_type: &str, body: &[u8]) -> Self {
+        if self.body.is_none() {
+            self = self.header(Name::ContentType, content_type);
+        }
+        self.body = Some(body.to_vec());
+        self
+    }
+
+    /// The whole message, with Content-Length.
+    #[must_use]
+    pub fn finish(mut self) -> Vec<u8> {
+        let body = self.body.take().unwrap_or_default();
+        let _ = write!(self.out_text(), "Content-Length: {}", body.len());
+        self.out.extend_from_slice(b"\r\n\r\n");
+        self.out.extend_from_slice(&body);
+        self.out
+    }
+
+    fn empty() -> Self {
+        Self { out: Vec::with_capacity(768), tag_at: None, body: None }
+    }
+
+    fn name(&mut self, name: &str) -> bool {
+        if !is_token(name) || Name::recognise(name.as_bytes()) == Name::ContentLength {
+            return false;
+        }
+        self.out.extend_from_slice(name.as_bytes());
+        self.out.extend_from_slice(b": ");
+        true
+    }
+
+    fn value(&mut self, value: &str) {
+        push_clean(&mut self.out, value.as_bytes());
+    }
+
+    /// A value of a parsed message, octet by octet, whatever its encoding; folds become blanks.
+    fn raw(&mut self, value: &[u8]) {
+        push_clean(&mut self.out, value);
+    }
+
+    fn end_line(&mut self) {
+        self.out.extend_from_slice(b"\r\n");
+    }
+
+    fn copy_in_place(&mut self, from: &Message, name: Name) {
+        for line in from.raw_lines(name) {
+            self.name(name.as_str());
+            self.raw(line);
+            self.end_line();
+        }
+    }
+
+    /// The first value of `line`, changed to say where it came from, and the rest of the line.
+    fn via_from(&mut self, line: &[u8], via: &Via<'_>, source: SocketAddr) {
+        let same_host = host_address(via.host).is_some_and(|h| h == source.ip()) && !via.host.eq_ignore_ascii_case("localhost");
+        if same_host && via.rport.is_none() && via.received.is_none() {
+            return self.raw(line);
+        }
+        let host = if via.host.contains(':') { format!("[{}]", via.host) } else { via.host.to_owned() };
+        let _ = write!(self.out_text(), "SIP/2.0/{} {host}", via.transport);
+        if let Some(port) = via.port {
+            let _ = write!(self.out_text(), ":{port}");
+        }
+        // A `received` or a filled `rport` of the sender's own making is not ours to echo.
+        for (name, value) in via.params.iter() {
+            if name.eq_ignore_ascii_case("received") || name.eq_ignore_ascii_case("rport") {
+                continue;
+            }
+            let _ = write!(self.out_text(), ";{name}");
+            if let Some(value) = value {
+                let quote = if is_token(value) || host_address(value).is_some() { "" } else { "\"" };
+                let _ = write!(self.out_text(), "={quote}{value}{quote}");
+            }
+        }
+        let _ = write!(self.out_text(), ";received={}", source.ip());
+        if via.rport.is_some() {
+            let _ = write!(self.out_text(), ";rport={}", source.port());
+        }
+        let text = String::from_utf8_lossy(line);
+        if let (_, Some(rest)) = super::text::split_outside(&text, b',') {
+            self.out.extend_from_slice(b", ");
+            self.value(super::text::trim(rest));
+        }
+    }
+
+    fn out_text(&mut self) -> Clean<'_> {
+        Clean(&mut self.out)
+    }
+}
+
+/// Formats into the buffer; what would end a line becomes a blank.
+struct Clean<'a>(&'a mut Vec<u8>);
+
+impl fmt::Write for Clean<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        push_clean(self.0, text.as_bytes());
+        Ok(())
+    }
+}
+
+fn push_clean(out: &mut Vec<u8>, mut bytes: &[u8]) {
+    while let Some(n) = memchr::memchr3(b'\r', b'\n', 0, bytes) {
+        out.extend_from_slice(&bytes[..n]);
+        out.push(b' ');
+        bytes = &bytes[n + 1..];
+    }
+    out.extend_from_slice(bytes);
+}
