@@ -1,0 +1,122 @@
+//! The suites of `cargo xtask test`, in the order of their cost.
+
+use std::time::Instant;
+
+use anyhow::{Result, bail};
+
+use crate::cargo::{cargo, release_binary, root};
+use crate::{direction, needs, plugins};
+
+/// Crates that build in seconds: tested with debug assertions on.
+const PURE: &[&str] = &["cordboard-base", "cordboard-sip", "cordboard-media", "cordboard-call", "cordboard-net", "xtask"];
+/// Crates on top of wasmtime and SQLite: tested as they ship, so that they are compiled once.
+const HEAVY: &[&str] = &["cordboard-bus", "cordboard-store", "cordboard-plugin", "cordboard"];
+
+type Suite = (&'static str, &'static str, fn() -> Result<()>);
+
+const SUITES: &[Suite] = &[
+    ("lint", "formatting, clippy with warnings as errors, direction of dependencies", lint),
+    ("pure", "the machines: unit and property tests", pure),
+    ("plugins", "the plugins: build, and their own unit tests", plugin_tests),
+    ("host", "plugin host, store, server", heavy),
+    ("simulation", "seeded calls in virtual time, and the seeded bugs that it must find", simulation),
+    ("e2e", "calls with SIPp, pjsua2, baresip and tshark", end_to_end),
+    ("demo", "one call through the steps, as the README shows it", demo),
+];
+
+/// Runs all suites, or the named ones.
+pub(crate) fn test(names: &[String]) -> Result<()> {
+    if names.iter().any(|name| name == "--list") {
+        for (name, about, _) in SUITES {
+            println!("{name:12} {about}");
+        }
+        return Ok(());
+    }
+    if let Some(unknown) = names.iter().find(|name| !SUITES.iter().any(|(suite, ..)| suite == name)) {
+        bail!("no suite {unknown:?}; `cargo xtask test --list` names them");
+    }
+    let mut failed = Vec::new();
+    let mut passed = 0;
+    for (name, about, suite) in SUITES {
+        if !names.is_empty() && !names.iter().any(|wanted| wanted == name) {
+            continue;
+        }
+        println!("== {name}: {about}");
+        let start = Instant::now();
+        match suite() {
+            Ok(()) => {
+                passed += 1;
+                println!("== {name}: passed in {:.0} s", start.elapsed().as_secs_f64());
+            }
+            Err(error) => {
+                println!("== {name}: FAILED after {:.0} s: {error:#}", start.elapsed().as_secs_f64());
+                failed.push(*name);
+            }
+        }
+    }
+    println!("suites: {passed} passed, {} failed", failed.len());
+    if failed.is_empty() { Ok(()) } else { bail!("failed: {}", failed.join(", ")) }
+}
+
+/// Formatting is repaired on a developer's machine and only checked in CI.
+pub(crate) fn lint() -> Result<()> {
+    let check: &[&str] = if std::env::var_os("CI").is_some() { &["--check"] } else { &[] };
+    cargo().args(["fmt", "--all"]).args(check).run()?;
+    for package in plugins::packages()?.into_iter().chain([root().join("sdk/rust")]) {
+        cargo().args(["fmt"]).args(check).dir(&package).run()?;
+    }
+    cargo()
+        .args(["clippy", "--quiet", "--workspace", "--all-targets", "--locked", "--", "--deny", "warnings"])
+        .run()?;
+    direction::check()
+}
+
+fn pure() -> Result<()> {
+    cargo().args(["test", "--quiet", "--locked"]).args(PURE.iter().flat_map(|name| ["-p", name])).run()
+}
+
+fn plugin_tests() -> Result<()> {
+    needs::wasm_target()?;
+    plugins::build_all()?;
+    for package in plugins::packages()? {
+        cargo()
+            .args(["test", "--quiet", "--locked"])
+            .env("CARGO_TARGET_DIR", crate::cargo::cache().join("guests"))
+            .dir(&package)
+            .run()?;
+    }
+    Ok(())
+}
+
+fn heavy() -> Result<()> {
+    needs::wasm_target()?;
+    needs::programs(&["espeak-ng"])?;
+    let components = plugins::build_all()?;
+    cargo()
+        .args(["test", "--release", "--quiet", "--locked"])
+        .args(HEAVY.iter().flat_map(|name| ["-p", name]))
+        .env("CORDBOARD_PLUGINS_DIR", components)
+        .run()
+}
+
+fn simulation() -> Result<()> {
+    cargo().args(["test", "--release", "--quiet", "--locked", "-p", "cordboard-sim"]).run()
+}
+
+fn end_to_end() -> Result<()> {
+    needs::wasm_target()?;
+    needs::all_programs()?;
+    let python = needs::pjsua2()?;
+    let components = plugins::build_all()?;
+    cargo().args(["build", "--release", "--quiet", "--locked", "-p", "cordboard", "-p", "cordboard-sim"]).run()?;
+    cargo()
+        .args(["test", "--release", "--quiet", "--locked", "-p", "cordboard-e2e", "--", "--test-threads=1"])
+        .env("CORDBOARD_BINARY", release_binary("cordboard"))
+        .env("CORDBOARD_PLUGINS_DIR", components)
+        .env("CORDBOARD_PJSUA2_PYTHON", python)
+        .run()
+}
+
+fn demo() -> Result<()> {
+    crate::demo(&["--once".to_owned()])
+}
