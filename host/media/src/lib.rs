@@ -5,5 +5,15 @@
 
 pub mod clip;
 pub mod control;
+pub mod dtmf;
+pub mod g711;
+pub mod leg;
+pub mod player;
+pub mod recorder;
+pub mod resample;
+pub mod rtcp;
+pub mod rtp;
+pub mod tone;
+pub mod wav;
 
 pub use clip::Clip;
