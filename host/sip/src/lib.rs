@@ -7,7 +7,10 @@
 #![forbid(unsafe_code)]
 
 pub mod dialog;
+pub mod digest;
 pub mod endpoint;
+pub mod redirect;
 pub mod registrar;
+pub mod sdp;
 pub mod transaction;
 pub mod wire;

@@ -42,12 +42,20 @@ fn a_request_is_read_in_all_its_parts() {
     assert_eq!(m.header(Name::Subject).unwrap().split_whitespace().collect::<Vec<_>>(), ["one", "two"]);
     assert_eq!(m.headers(Name::Via).count(), 3);
     let via = m.top_via().unwrap();
-    assert_eq!((via.host, via.port, via.branch, via.rport), ("pc33.atlanta.com", None, Some("z9hG4bK776asdhds"), Some(None)));
+    assert_eq!(
+        (via.host, via.port, via.branch, via.rport),
+        ("pc33.atlanta.com", None, Some("z9hG4bK776asdhds"), Some(None))
+    );
     assert_eq!(m.from().unwrap().display, "Alice, A.");
     assert_eq!((m.from().unwrap().tag(), m.to().unwrap().tag()), (Some("1928301774"), None));
-    assert_eq!(m.contacts().map(|c| (c.uri, c.q_milli())).collect::<Vec<_>>(),
-        [("sip:alice@pc33.atlanta.com;transport=udp", 500), ("sip:alice@home", 1000)]);
-    assert_eq!(m.headers(Name::RecordRoute).collect::<Vec<_>>(), ["<sip:p1;lr>", "<sip:p2;lr>", "<sip:p3;lr>"]);
+    assert_eq!(
+        m.contacts().map(|c| (c.uri, c.q_milli())).collect::<Vec<_>>(),
+        [("sip:alice@pc33.atlanta.com;transport=udp", 500), ("sip:alice@home", 1000)]
+    );
+    assert_eq!(
+        m.headers(Name::RecordRoute).collect::<Vec<_>>(),
+        ["<sip:p1;lr>", "<sip:p2;lr>", "<sip:p3;lr>"]
+    );
     assert_eq!((m.other("x-OWN"), m.other("X-None"), m.other("via").is_some()), (Some("value"), None, true));
     assert_eq!((m.content_type(), m.has_sdp(), m.max_forwards()), (Some("application/sdp"), true, Some(70)));
     // 18.3: what follows the body is not part of it
@@ -58,8 +66,13 @@ fn a_request_is_read_in_all_its_parts() {
 
 #[test]
 fn a_response_is_read_in_all_its_parts() {
-    let m = parse("SIP/2.0 486 Busy \u{fc}ber all\r\nVia: SIP/2.0/UDP a;branch=z9hG4bK1\r\nTo: <sip:b@b>;tag=2\r\nFrom: <sip:a@a>;tag=1\r\nCall-ID: c\r\nCSeq: 1 BYE\r\n\r\n");
-    assert_eq!((m.is_request(), m.status(), m.reason(), m.method()), (false, 486, "Busy \u{fc}ber all", Method::Bye));
+    let m = parse(
+        "SIP/2.0 486 Busy \u{fc}ber all\r\nVia: SIP/2.0/UDP a;branch=z9hG4bK1\r\nTo: <sip:b@b>;tag=2\r\nFrom: <sip:a@a>;tag=1\r\nCall-ID: c\r\nCSeq: 1 BYE\r\n\r\n",
+    );
+    assert_eq!(
+        (m.is_request(), m.status(), m.reason(), m.method()),
+        (false, 486, "Busy \u{fc}ber all", Method::Bye)
+    );
     m.check().unwrap();
     assert_eq!(parse("SIP/2.0 200\r\n\r\n").reason(), "");
     assert_eq!(parse("SIP/2.0 200 \r\n\r\n").reason(), "");
@@ -69,7 +82,10 @@ fn a_response_is_read_in_all_its_parts() {
 fn a_response_copies_what_8_2_6_2_says_and_records_the_source() {
     let request = parse(INVITE);
     let source = "192.0.2.9:4444".parse().unwrap();
-    let built = Builder::response_to(&request, Some(source), 180, "").to_tag("t1").header(Name::Contact, "<sip:me@here>").finish();
+    let built = Builder::response_to(&request, Some(source), 180, "")
+        .to_tag("t1")
+        .header(Name::Contact, "<sip:me@here>")
+        .finish();
     let r = parse(&built);
     r.check().unwrap();
     assert_eq!((r.status(), r.reason()), (180, "Ringing"));
@@ -79,7 +95,10 @@ fn a_response_copies_what_8_2_6_2_says_and_records_the_source() {
     assert_eq!(r.headers(Name::Via).count(), 3);
     assert_eq!(r.headers(Name::RecordRoute).count(), 3);
     let via = r.top_via().unwrap();
-    assert_eq!((via.received, via.rport, via.branch), (Some("192.0.2.9"), Some(Some(4444)), Some("z9hG4bK776asdhds")));
+    assert_eq!(
+        (via.received, via.rport, via.branch),
+        (Some("192.0.2.9"), Some(Some(4444)), Some("z9hG4bK776asdhds"))
+    );
     assert_eq!(via.response_addr(), Some(source));
     assert_eq!(r.body(), b"");
     // A 100 makes no dialog, so it has no route; nor has a failure (12.1.1).
@@ -92,10 +111,16 @@ fn a_response_copies_what_8_2_6_2_says_and_records_the_source() {
 
 #[test]
 fn a_lying_via_is_corrected() {
-    let request = parse("OPTIONS sip:x SIP/2.0\r\nVia: SIP/2.0/UDP 10.0.0.1:5062;received=6.6.6.6;branch=z9hG4bK1;x=\"a b\"\r\nTo: <sip:b@b>\r\nFrom: <sip:a@a>;tag=1\r\nCall-ID: c\r\nCSeq: 1 OPTIONS\r\n\r\n");
-    let r = parse(Builder::response_to(&request, Some("[2001:db8::7]:5099".parse().unwrap()), 200, "").finish());
+    let request = parse(
+        "OPTIONS sip:x SIP/2.0\r\nVia: SIP/2.0/UDP 10.0.0.1:5062;received=6.6.6.6;branch=z9hG4bK1;x=\"a b\"\r\nTo: <sip:b@b>\r\nFrom: <sip:a@a>;tag=1\r\nCall-ID: c\r\nCSeq: 1 OPTIONS\r\n\r\n",
+    );
+    let r =
+        parse(Builder::response_to(&request, Some("[2001:db8::7]:5099".parse().unwrap()), 200, "").finish());
     let via = r.top_via().unwrap();
-    assert_eq!((via.received, via.rport, via.host, via.port), (Some("2001:db8::7"), None, "10.0.0.1", Some(5062)));
+    assert_eq!(
+        (via.received, via.rport, via.host, via.port),
+        (Some("2001:db8::7"), None, "10.0.0.1", Some(5062))
+    );
     assert_eq!((via.params.get("x"), via.branch), (Some("a b"), Some("z9hG4bK1")));
     // 18.2.2: without rport the answer goes to the port of sent-by.
     assert_eq!(via.response_addr(), Some("[2001:db8::7]:5062".parse().unwrap()));
@@ -117,8 +142,12 @@ fn no_value_can_start_a_line() {
     assert_eq!(names, ["X-One", "X-Two", "Content-Type", "Content-Length"]);
     assert_eq!(m.body(), b"hello");
     // Nor can a peer's value that is echoed.
-    let request = parse("OPTIONS sip:x SIP/2.0\r\nVia: SIP/2.0/UDP h;branch=z9hG4bK1\r\nTo: <sip:b@b>\r\nFrom: a\rEvil: 1 <sip:a@a>;tag=1\r\nCall-ID: c\r\nCSeq: 1 OPTIONS\r\n\r\n");
-    assert!(!Builder::response(&request, 200, "").finish().windows(2).any(|w| w[0] == b'\r' && w[1] != b'\n'));
+    let request = parse(
+        "OPTIONS sip:x SIP/2.0\r\nVia: SIP/2.0/UDP h;branch=z9hG4bK1\r\nTo: <sip:b@b>\r\nFrom: a\rEvil: 1 <sip:a@a>;tag=1\r\nCall-ID: c\r\nCSeq: 1 OPTIONS\r\n\r\n",
+    );
+    assert!(
+        !Builder::response(&request, 200, "").finish().windows(2).any(|w| w[0] == b'\r' && w[1] != b'\n')
+    );
 }
 
 #[test]
@@ -149,7 +178,12 @@ fn bytes_that_cannot_be_framed_are_refused_with_the_answer_they_deserve() {
         ("two lengths", format!("{head}\r\nl: 1\r\nContent-Length: 2\r\n\r\nabc"), Fault::Framing, Some(400)),
         ("too many lines", format!("{head}\r\n{}\r\n", "a: b\r\n".repeat(600)), Fault::TooLarge, Some(513)),
         ("too long", format!("{head}\r\nX: {}\r\n\r\n", "x".repeat(70_000)), Fault::TooLarge, None),
-        ("an ACK is never answered", "ACK sip:x SIP/2.0\r\nVia: SIP/2.0/UDP h\r\n".into(), Fault::Truncated, None),
+        (
+            "an ACK is never answered",
+            "ACK sip:x SIP/2.0\r\nVia: SIP/2.0/UDP h\r\n".into(),
+            Fault::Truncated,
+            None,
+        ),
         ("nor is a response", "SIP/2.0 200 OK\r\nl: 9\r\n\r\n".into(), Fault::Truncated, None),
     ];
     for (what, text, fault, status) in table {
@@ -162,8 +196,18 @@ fn messages_that_cannot_be_served_are_refused_with_the_answer_they_deserve() {
     let with = |from: &str, to: &str| INVITE.replace(from, to);
     let table: &[(&str, String, Fault, Option<u16>)] = &[
         ("version", with("SIP/2.0\r\nVia", "SIP/7.0\r\nVia"), Fault::Version, Some(505)),
-        ("brackets", with("sip:bob@biloxi.com SIP", "<sip:bob@biloxi.com> SIP"), Fault::RequestUri, Some(400)),
-        ("uri headers", with("sip:bob@biloxi.com SIP", "sip:bob@biloxi.com?Route=x SIP"), Fault::RequestUri, Some(400)),
+        (
+            "brackets",
+            with("sip:bob@biloxi.com SIP", "<sip:bob@biloxi.com> SIP"),
+            Fault::RequestUri,
+            Some(400),
+        ),
+        (
+            "uri headers",
+            with("sip:bob@biloxi.com SIP", "sip:bob@biloxi.com?Route=x SIP"),
+            Fault::RequestUri,
+            Some(400),
+        ),
         ("blanks", with("INVITE sip", "INVITE  sip"), Fault::RequestUri, Some(400)),
         ("method mismatch", with("314159   INVITE", "314159   BYE"), Fault::Header, Some(400)),
         ("cseq too large", with("314159", "2147483648"), Fault::Header, Some(400)),

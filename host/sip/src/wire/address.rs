@@ -162,8 +162,7 @@ impl<'a> Via<'a> {
         if !is_token(transport) {
             return None;
         }
-        let mut via =
-            Self { transport, host, port, branch: None, rport: None, received: None, params };
+        let mut via = Self { transport, host, port, branch: None, rport: None, received: None, params };
         for (name, value) in params.iter() {
             let value = value.unwrap_or("");
             if name.eq_ignore_ascii_case("branch") {
@@ -181,7 +180,8 @@ impl<'a> Via<'a> {
     #[must_use]
     pub fn is_rfc3261(&self) -> bool {
         self.branch.is_some_and(|b| {
-            b.len() > MAGIC_COOKIE.len() && b.as_bytes()[..MAGIC_COOKIE.len()].eq_ignore_ascii_case(MAGIC_COOKIE.as_bytes())
+            b.len() > MAGIC_COOKIE.len()
+                && b.as_bytes()[..MAGIC_COOKIE.len()].eq_ignore_ascii_case(MAGIC_COOKIE.as_bytes())
         })
     }
 
@@ -202,10 +202,16 @@ mod tests {
     #[test]
     fn addresses_of_every_shape() {
         let a = NameAddr::parse(r#""A. \"G\" <Bell>" <sip:agb@bell.com;lr> ;tag=a48s;x"#).unwrap();
-        assert_eq!((a.display_text().as_ref(), a.uri, a.tag()), (r#"A. "G" <Bell>"#, "sip:agb@bell.com;lr", Some("a48s")));
+        assert_eq!(
+            (a.display_text().as_ref(), a.uri, a.tag()),
+            (r#"A. "G" <Bell>"#, "sip:agb@bell.com;lr", Some("a48s"))
+        );
         assert_eq!(a.param("x"), Some(""));
         let a = NameAddr::parse("Anonymous  Caller <sip:c8@x>;q=0.7;expires=60").unwrap();
-        assert_eq!((a.display, a.uri, a.q_milli(), a.expires_s()), ("Anonymous  Caller", "sip:c8@x", 700, Some(60)));
+        assert_eq!(
+            (a.display, a.uri, a.q_milli(), a.expires_s()),
+            ("Anonymous  Caller", "sip:c8@x", 700, Some(60))
+        );
         // 20.10: without brackets the parameters are the header's
         let a = NameAddr::parse("sip:+12125551212@phone2net.com;tag=887s").unwrap();
         assert_eq!((a.uri, a.tag(), a.q_milli()), ("sip:+12125551212@phone2net.com", Some("887s"), 1000));
@@ -217,8 +223,19 @@ mod tests {
 
     #[test]
     fn q_values() {
-        let table = [("0", Some(0)), ("1", Some(1000)), ("0.5", Some(500)), ("0.123", Some(123)), ("1.000", Some(1000)),
-            ("1.1", None), ("2", None), ("-1", None), ("0.1234", None), ("", None), (".5", None)];
+        let table = [
+            ("0", Some(0)),
+            ("1", Some(1000)),
+            ("0.5", Some(500)),
+            ("0.123", Some(123)),
+            ("1.000", Some(1000)),
+            ("1.1", None),
+            ("2", None),
+            ("-1", None),
+            ("0.1234", None),
+            ("", None),
+            (".5", None),
+        ];
         for (text, milli) in table {
             assert_eq!(q_milli(text), milli, "{text}");
         }
@@ -227,13 +244,24 @@ mod tests {
     #[test]
     fn vias_of_every_shape() {
         let v = Via::parse("SIP/2.0/UDP 10.1.1.1:4540;branch=z9hG4bKkjshdyff;rport").unwrap();
-        assert_eq!((v.transport, v.host, v.port, v.branch), ("UDP", "10.1.1.1", Some(4540), Some("z9hG4bKkjshdyff")));
+        assert_eq!(
+            (v.transport, v.host, v.port, v.branch),
+            ("UDP", "10.1.1.1", Some(4540), Some("z9hG4bKkjshdyff"))
+        );
         assert_eq!((v.rport, v.received, v.is_rfc3261()), (Some(None), None, true));
-        let v = Via::parse("SIP  / 2.0\t/ TCP   [2001:db8::9:1] : 5070 ;received=192.0.2.1;rport=9988;branch=390skdjuw").unwrap();
-        assert_eq!((v.host, v.port, v.rport, v.is_rfc3261()), ("2001:db8::9:1", Some(5070), Some(Some(9988)), false));
+        let v = Via::parse(
+            "SIP  / 2.0\t/ TCP   [2001:db8::9:1] : 5070 ;received=192.0.2.1;rport=9988;branch=390skdjuw",
+        )
+        .unwrap();
+        assert_eq!(
+            (v.host, v.port, v.rport, v.is_rfc3261()),
+            ("2001:db8::9:1", Some(5070), Some(Some(9988)), false)
+        );
         assert_eq!(v.response_addr(), Some("192.0.2.1:9988".parse().unwrap()));
         assert_eq!(Via::parse("SIP/2.0/UDP example.com").unwrap().response_addr(), None);
-        for bad in ["", "SIP/2.0/UDP", "SIP/3.0/UDP x", "HTTP/2.0/TCP x", "SIP/2.0/UDP ;branch=x", "SIP/2.0 UDP x"] {
+        for bad in
+            ["", "SIP/2.0/UDP", "SIP/3.0/UDP x", "HTTP/2.0/TCP x", "SIP/2.0/UDP ;branch=x", "SIP/2.0 UDP x"]
+        {
             assert_eq!(Via::parse(bad), None, "{bad}");
         }
     }

@@ -63,7 +63,9 @@ impl Builder {
             b.end_line();
         }
         let method = request.method();
-        if (101..300).contains(&status) && matches!(method, Method::Invite | Method::Subscribe | Method::Refer | Method::Notify) {
+        if (101..300).contains(&status)
+            && matches!(method, Method::Invite | Method::Subscribe | Method::Refer | Method::Notify)
+        {
             b.copy_in_place(request, Name::RecordRoute);
         }
         b.copy_in_place(request, Name::From);
@@ -183,7 +185,8 @@ impl Builder {
 
     /// The first value of `line`, changed to say where it came from, and the rest of the line.
     fn via_from(&mut self, line: &[u8], via: &Via<'_>, source: SocketAddr) {
-        let same_host = host_address(via.host).is_some_and(|h| h == source.ip()) && !via.host.eq_ignore_ascii_case("localhost");
+        let same_host = host_address(via.host).is_some_and(|h| h == source.ip())
+            && !via.host.eq_ignore_ascii_case("localhost");
         if same_host && via.rport.is_none() && via.received.is_none() {
             return self.raw(line);
         }

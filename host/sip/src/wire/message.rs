@@ -63,7 +63,8 @@ impl WireError {
         let whole = [Name::Via, Name::From, Name::To, Name::CallId, Name::CSeq]
             .iter()
             .all(|name| message.header(*name).is_some());
-        let answerable = whole && message.is_request() && message.method() != Method::Ack && message.top_via().is_some();
+        let answerable =
+            whole && message.is_request() && message.method() != Method::Ack && message.top_via().is_some();
         Self {
             fault,
             status: answerable.then_some(status),
@@ -224,7 +225,8 @@ impl Message {
     /// Every value of a header over all its lines; those that may be lists (7.3.1) are split.
     pub fn headers(&self, name: Name) -> impl Iterator<Item = &str> {
         self.lines(name).flat_map(move |line| {
-            let (list, single) = if name.is_list() { (Some(List::new(line)), None) } else { (None, Some(line)) };
+            let (list, single) =
+                if name.is_list() { (Some(List::new(line)), None) } else { (None, Some(line)) };
             list.into_iter().flatten().chain(single)
         })
     }
@@ -253,7 +255,8 @@ impl Message {
     /// Every header line in order: the name (long form if it is known) and the value.
     pub fn all(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.fields.iter().map(|f| {
-            let name = if f.name == Name::Other { self.span((f.name_start, f.name_end)) } else { f.name.as_str() };
+            let name =
+                if f.name == Name::Other { self.span((f.name_start, f.name_end)) } else { f.name.as_str() };
             (name, self.span((f.start, f.end)))
         })
     }
@@ -326,7 +329,8 @@ impl Message {
     /// Whether there is a body and it is SDP.
     #[must_use]
     pub fn has_sdp(&self) -> bool {
-        !self.body().is_empty() && self.content_type().is_some_and(|t| t.eq_ignore_ascii_case("application/sdp"))
+        !self.body().is_empty()
+            && self.content_type().is_some_and(|t| t.eq_ignore_ascii_case("application/sdp"))
     }
 
     /// Expires in seconds; the largest number for anything beyond it, `None` if it is no number.

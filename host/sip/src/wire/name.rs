@@ -206,7 +206,8 @@ mod tests {
     #[test]
     fn compact_forms_are_the_ones_registered() {
         let pairs = "ab c,de fijk lmn,orstuvxy";
-        let known: String = (b'a'..=b'z').filter(|l| Name::recognise(&[*l]) != Name::Other).map(char::from).collect();
+        let known: String =
+            (b'a'..=b'z').filter(|l| Name::recognise(&[*l]) != Name::Other).map(char::from).collect();
         assert_eq!(known, pairs.replace([' ', ','], ""));
         assert_eq!(Name::recognise(b"V"), Name::Via);
         assert_eq!(Name::recognise(b"i"), Name::CallId);

@@ -96,7 +96,8 @@ fn quick(text: &[u8], skip: usize) -> Result<Scan, Stop> {
     let head_end = loop {
         match text.get(at) {
             None => {
-                fault = Some((Fault::Truncated, "the message ends before the empty line that ends its headers"));
+                fault =
+                    Some((Fault::Truncated, "the message ends before the empty line that ends its headers"));
                 break text.len();
             }
             Some(b'\r') if text.get(at + 1) == Some(&b'\n') => break at,
@@ -118,7 +119,9 @@ fn quick(text: &[u8], skip: usize) -> Result<Scan, Stop> {
                     let value = &text[usize::from(field.start)..usize::from(field.end)];
                     let length = std::str::from_utf8(value).ok().and_then(number);
                     match (length, content_length) {
-                        (None, _) => fault = Some((Fault::Framing, "Content-Length is not a number of bytes")),
+                        (None, _) => {
+                            fault = Some((Fault::Framing, "Content-Length is not a number of bytes"))
+                        }
                         (Some(a), Some(b)) if a != b => {
                             fault = Some((Fault::Framing, "two Content-Lengths that differ"));
                         }

@@ -74,17 +74,22 @@ impl<'a> Uri<'a> {
             return Ok(Uri { user: Some(number), params: Params(params), ..empty });
         }
         if !is_sip(scheme) {
-            return if rest.is_empty() { Err(UriError("nothing after the scheme")) } else { Ok(Uri { opaque: rest, ..empty }) };
+            return if rest.is_empty() {
+                Err(UriError("nothing after the scheme"))
+            } else {
+                Ok(Uri { opaque: rest, ..empty })
+            };
         }
         // The user part may hold ';', '?' and '/' (19.1.1), so it ends at '@' and nowhere else.
         let (userinfo, rest) = match rest.split_once('@') {
             Some((user, rest)) => (Some(user), rest),
             None => (None, rest),
         };
-        let (user, password) = match userinfo.map(|u| u.split_once(':').map_or((u, None), |(u, p)| (u, Some(p)))) {
-            Some((user, password)) => (Some(user), password),
-            None => (None, None),
-        };
+        let (user, password) =
+            match userinfo.map(|u| u.split_once(':').map_or((u, None), |(u, p)| (u, Some(p)))) {
+                Some((user, password)) => (Some(user), password),
+                None => (None, None),
+            };
         if user == Some("") {
             return Err(UriError("nothing before the @"));
         }
@@ -145,7 +150,9 @@ impl<'a> Uri<'a> {
             return false;
         }
         if self.scheme.eq_ignore_ascii_case("tel") {
-            let digits = |u: &str| u.bytes().filter(|b| !b"-.()".contains(b)).map(|b| b.to_ascii_lowercase()).collect::<Vec<_>>();
+            let digits = |u: &str| {
+                u.bytes().filter(|b| !b"-.()".contains(b)).map(|b| b.to_ascii_lowercase()).collect::<Vec<_>>()
+            };
             return digits(self.user.unwrap_or("")) == digits(other.user.unwrap_or(""))
                 && same_params(&self.params, &other.params, &["isub", "ext", "phone-context"]);
         }
@@ -185,7 +192,11 @@ impl fmt::Display for Uri<'_> {
                 f.write_str("@")?;
             }
         }
-        if self.host.contains(':') { write!(f, "[{}]", self.host)? } else { f.write_str(self.host)? }
+        if self.host.contains(':') {
+            write!(f, "[{}]", self.host)?
+        } else {
+            f.write_str(self.host)?
+        }
         if let Some(port) = self.port {
             write!(f, ":{port}")?;
         }
@@ -201,7 +212,11 @@ pub fn host_address(host: &str) -> Option<IpAddr> {
         return Some(IpAddr::V4(Ipv4Addr::LOCALHOST));
     }
     let host = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host);
-    if host.contains(':') { host.parse::<Ipv6Addr>().ok().map(IpAddr::V6) } else { host.parse::<Ipv4Addr>().ok().map(IpAddr::V4) }
+    if host.contains(':') {
+        host.parse::<Ipv6Addr>().ok().map(IpAddr::V6)
+    } else {
+        host.parse::<Ipv4Addr>().ok().map(IpAddr::V4)
+    }
 }
 
 /// `host[:port]` with the brackets of an IPv6 literal taken away (RFC 3261 25.1, RFC 5118).
@@ -212,13 +227,21 @@ pub(super) fn host_and_port(text: &str) -> Result<(&str, Option<u16>), UriError>
             if host.parse::<Ipv6Addr>().is_err() {
                 return Err(UriError("not an IPv6 address in the brackets"));
             }
-            (host, trim(rest).strip_prefix(':').map_or_else(|| if trim(rest).is_empty() { Ok(None) } else { Err(UriError("text after the host")) }, |p| Ok(Some(p)))?)
+            (
+                host,
+                trim(rest).strip_prefix(':').map_or_else(
+                    || if trim(rest).is_empty() { Ok(None) } else { Err(UriError("text after the host")) },
+                    |p| Ok(Some(p)),
+                )?,
+            )
         }
         None => text.split_once(':').map_or((text, None), |(h, p)| (h, Some(p))),
     };
     let host = trim(host);
     // '_' is in no hostname of the RFC and in many of the world.
-    if host.is_empty() || !host.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b':')) {
+    if host.is_empty()
+        || !host.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b':'))
+    {
         return Err(UriError("no host, or one with characters that no host has"));
     }
     let port = match port.map(trim) {
@@ -296,7 +319,8 @@ fn same_headers(a: &Uri<'_>, b: &Uri<'_>) -> bool {
         return a.headers == b.headers;
     }
     let sorted = |u: &Uri<'_>| {
-        let mut all: Vec<_> = u.header_pairs().map(|(n, v)| (n.to_ascii_lowercase(), v.into_owned())).collect();
+        let mut all: Vec<_> =
+            u.header_pairs().map(|(n, v)| (n.to_ascii_lowercase(), v.into_owned())).collect();
         all.sort();
         all
     };
@@ -325,7 +349,10 @@ mod tests {
             assert_eq!(uri(text).to_string(), text);
         }
         let u = uri("sip:alice:secret@atlanta.com:5080;transport=tcp;lr?subject=project%20x");
-        assert_eq!((u.user, u.password, u.host, u.port), (Some("alice"), Some("secret"), "atlanta.com", Some(5080)));
+        assert_eq!(
+            (u.user, u.password, u.host, u.port),
+            (Some("alice"), Some("secret"), "atlanta.com", Some(5080))
+        );
         assert_eq!((u.param("Transport"), u.param("lr"), u.param("ttl")), (Some("tcp"), Some(""), None));
         assert_eq!(u.header_pairs().next(), Some(("subject".into(), "project x".into())));
         assert_eq!(uri("sip:user;par=u%40example.net@example.com").user_text(), "user;par=u@example.net");
@@ -343,7 +370,21 @@ mod tests {
 
     #[test]
     fn refuses_what_is_no_uri() {
-        for text in ["", "alice", "sip:", "sip:@host", "sip:a@", "sip:a b@c", "sip:a@b:99999", "sip:a@b:", "<sip:a@b>", "sip:a%4@b", "sip:[1::2", "1sip:x", "tel:"] {
+        for text in [
+            "",
+            "alice",
+            "sip:",
+            "sip:@host",
+            "sip:a@",
+            "sip:a b@c",
+            "sip:a@b:99999",
+            "sip:a@b:",
+            "<sip:a@b>",
+            "sip:a%4@b",
+            "sip:[1::2",
+            "1sip:x",
+            "tel:",
+        ] {
             assert!(Uri::parse(text).is_err(), "{text}");
         }
     }
@@ -358,7 +399,10 @@ mod tests {
                 "sip:biloxi.com;transport=tcp;method=REGISTER?to=sip:bob%40biloxi.com",
                 "sip:biloxi.com;method=REGISTER;transport=tcp?to=sip:bob%40biloxi.com",
             ),
-            ("sip:alice@atlanta.com?subject=project%20x&priority=urgent", "sip:alice@atlanta.com?priority=urgent&subject=project%20x"),
+            (
+                "sip:alice@atlanta.com?subject=project%20x&priority=urgent",
+                "sip:alice@atlanta.com?priority=urgent&subject=project%20x",
+            ),
             ("sip:[2001:db8::1]", "sip:[2001:DB8:0::1]"),
             ("tel:+1-201-555-0123", "tel:+12015550123"),
         ];
