@@ -14,7 +14,7 @@ const DTMF: u8 = 101;
 const DEFAULT_PTIME_MS: u16 = 20;
 
 /// A codec that this host speaks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
 pub enum Codec {
     /// G.711 mu-law, static payload type 0.
     Pcmu,
