@@ -6,44 +6,92 @@
 //! retransmissions, ACK, CANCEL and its crossings, digest challenges and redirects as a client.
 //! The signalling shard calls it; it never touches a socket, a clock or a call's media.
 
+//!
+//! A datagram travels `inbound` -> `txns` -> one of `uac`, `uas`, `session`, `requests`; what those
+//! write comes from `compose`. The phases of a leg are drawn in `leg`.
+
+mod auth;
+mod compose;
+mod core;
+mod inbound;
+mod leg;
+mod requests;
+mod session;
+mod slots;
+mod txns;
 mod types;
+mod uac;
+mod uas;
 
 use std::net::SocketAddr;
 
 use bytes::Bytes;
-use cordboard_base::{Now, Random};
+use cordboard_base::{Map, Now, Random};
+
+use self::core::{Core, LegTimer, Wake};
+use self::leg::Leg;
+use self::slots::Slots;
+use self::txns::{Told, Txns};
+use crate::transaction::Input;
 
 pub use types::*;
 
 /// The SIP stack of one shard. See the module.
 #[derive(Debug)]
 pub struct Endpoint {
-    config: Config,
-    random: Random,
+    core: Core,
+    txns: Txns,
+    legs: Slots<Leg>,
+    requests: Map<u64, requests::Pending>,
+    next_request: u64,
 }
 
-#[expect(unused_variables, reason = "the interface is published first, so that its users can build on it")]
 impl Endpoint {
     /// An endpoint without calls.
     #[must_use]
     pub fn new(config: Config, random: Random) -> Self {
-        Self { config, random }
+        Self {
+            core: Core::new(config, random),
+            txns: Txns::default(),
+            legs: Slots::default(),
+            requests: Map::default(),
+            next_request: 0,
+        }
     }
 
     /// Takes one datagram. Bad input is answered or dropped and counted.
-    pub fn receive(&mut self, now: Now, listener: u16, from: SocketAddr, bytes: Bytes) {}
+    pub fn receive(&mut self, now: Now, listener: u16, from: SocketAddr, bytes: Bytes) {
+        self.on_datagram(now, listener, from, bytes);
+    }
 
     /// Runs the timers that are due.
-    pub fn tick(&mut self, now: Now) {}
+    pub fn tick(&mut self, now: Now) {
+        while let Some(wake) = self.core.timers.expired(now.mono_ns) {
+            match wake {
+                Wake::Txn(id, timer) => {
+                    if let Told::TimedOut(txn) =
+                        self.txns.step(&mut self.core, now, id, Input::Fired(timer))
+                    {
+                        self.on_timeout(now, id, &txn);
+                    }
+                }
+                Wake::Leg(id, LegTimer::Repeat2xx) => self.on_repeat_2xx(now, id),
+                Wake::Leg(id, LegTimer::NoAck) => self.on_no_ack(now, id),
+                Wake::Leg(id, LegTimer::Remind) => self.on_remind(now, id),
+                Wake::Leg(id, LegTimer::Silent) => self.on_silent_target(now, id),
+                Wake::Leg(id, LegTimer::Reoffer) => self.on_reoffer_timer(now, id),
+            }
+        }
+    }
 
     /// When the next timer is due, on the monotonic clock.
     pub fn next_deadline_ns(&mut self) -> Option<u64> {
-        None
+        self.core.timers.next_deadline()
     }
 
     /// The next thing to send or to hear, until `None`.
     pub fn poll(&mut self) -> Option<Output> {
-        None
+        self.core.out.pop_front()
     }
 
     /// Places a call.
@@ -51,39 +99,56 @@ impl Endpoint {
     /// # Errors
     /// When a limit is reached, or nothing says where to send.
     pub fn invite(&mut self, now: Now, invite: Invite) -> Result<LegId, Full> {
-        Err(Full::Legs)
+        self.start_invite(now, invite)
     }
 
     /// Sends a provisional response, 101 to 199, to an incoming leg.
-    pub fn progress(&mut self, now: Now, leg: LegId, status: u16, sdp: Option<&str>) {}
+    pub fn progress(&mut self, now: Now, leg: LegId, status: u16, sdp: Option<&str>) {
+        self.send_progress(now, leg.0, status, sdp);
+    }
 
     /// Answers an incoming leg with 200, retransmitted until the ACK (RFC 3261 13.3.1.4).
-    pub fn answer(&mut self, now: Now, leg: LegId, sdp: Option<&str>) {}
+    pub fn answer(&mut self, now: Now, leg: LegId, sdp: Option<&str>) {
+        self.send_answer(now, leg.0, sdp);
+    }
 
     /// Refuses an unanswered incoming leg with a 3xx to 6xx. The leg is gone; no event follows.
-    pub fn reject(&mut self, now: Now, leg: LegId, status: u16, headers: &[(&str, &str)]) {}
+    pub fn reject(&mut self, now: Now, leg: LegId, status: u16, headers: &[(&str, &str)]) {
+        self.send_refusal(now, leg.0, status, headers);
+    }
 
     /// Ends a leg by CANCEL, BYE or a final response, as its state asks. `Released` follows, and nothing else.
     /// `reason` is the value of a Reason header (RFC 3326).
-    pub fn hang_up(&mut self, now: Now, leg: LegId, reason: Option<&str>) {}
+    pub fn hang_up(&mut self, now: Now, leg: LegId, reason: Option<&str>) {
+        self.end_leg(now, leg.0, reason);
+    }
 
     /// Sends the ACK with the answer, when the 2xx to our INVITE had the offer.
-    pub fn ack(&mut self, now: Now, leg: LegId, sdp: &str) {}
+    pub fn ack(&mut self, _now: Now, leg: LegId, sdp: &str) {
+        let Some(session) = self.legs.get_mut(leg.0).and_then(Leg::session) else { return };
+        if let Some((txn, response)) = session.owed_ack.take() {
+            self.send_ack(txn, leg.0, &response, Some(sdp));
+        }
+    }
 
     /// Offers again by re-INVITE; after a 491 once more (RFC 3261 14.1). False when it cannot be done now.
     pub fn reoffer(&mut self, now: Now, leg: LegId, sdp: &str) -> bool {
-        false
+        self.start_reoffer(now, leg.0, sdp)
     }
 
     /// Accepts the offer of a re-INVITE or UPDATE; `None` when there is nothing to answer with.
-    pub fn accept_offer(&mut self, now: Now, leg: LegId, sdp: Option<&str>) {}
+    pub fn accept_offer(&mut self, now: Now, leg: LegId, sdp: Option<&str>) {
+        self.answer_offer(now, leg.0, 200, sdp);
+    }
 
     /// Refuses the offer of a re-INVITE or UPDATE with a status from 400; the session goes on as before.
-    pub fn refuse_offer(&mut self, now: Now, leg: LegId, status: u16) {}
+    pub fn refuse_offer(&mut self, now: Now, leg: LegId, status: u16) {
+        self.answer_offer(now, leg.0, if (400..700).contains(&status) { status } else { 488 }, None);
+    }
 
     /// Sends a request outside any dialog. A `Response` event with this number follows.
     pub fn request(&mut self, now: Now, request: OutRequest) -> u64 {
-        0
+        self.send_request(now, request)
     }
 
     /// Sends a request inside a confirmed dialog: INFO, REFER, MESSAGE. `None` when the leg cannot.
@@ -95,7 +160,7 @@ impl Endpoint {
         content_type: Option<&str>,
         body: &[u8],
     ) -> Option<u64> {
-        None
+        self.send_in_leg(now, leg.0, method, content_type.map(|t| (t, body)))
     }
 
     /// Answers an [`Event::Request`].
@@ -107,33 +172,42 @@ impl Endpoint {
         headers: &[(&str, &str)],
         body: Option<(&str, &[u8])>,
     ) {
+        self.answer_request(now, txn.0, status, headers, body);
     }
 
     /// The dialog of a confirmed leg as plain data.
     #[must_use]
     pub fn dialog(&self, leg: LegId) -> Option<DialogRecord> {
-        None
+        self.record(leg.0)
     }
 
     /// The Call-ID of a leg, incoming or outgoing, from its first message on.
     #[must_use]
     pub fn call_id(&self, leg: LegId) -> Option<&str> {
-        None
+        self.legs.get(leg.0).map(|l| &*l.call_id)
     }
 
     /// The CSeq of the leg's INVITE, incoming or outgoing.
     #[must_use]
     pub fn cseq(&self, leg: LegId) -> Option<u32> {
-        None
+        self.legs.get(leg.0).map(|l| l.invite_cseq)
     }
 
     /// Sends a BYE for a dialog of a former life of the process, with a CSeq well above the recorded one.
     /// No event follows.
-    pub fn end_orphan(&mut self, now: Now, record: &DialogRecord, reason: &str) {}
+    pub fn end_orphan(&mut self, now: Now, record: &DialogRecord, reason: &str) {
+        self.send_orphan_bye(now, record, reason);
+    }
 
     /// What lives now, and totals.
     #[must_use]
     pub fn counts(&self) -> Counts {
-        Counts::default()
+        Counts {
+            legs: self.legs.len(),
+            transactions: self.txns.len(),
+            timers: self.core.timers.len(),
+            requests: self.requests.len(),
+            ..self.core.totals
+        }
     }
 }

@@ -233,6 +233,8 @@ pub enum RequestFailure {
     Full,
     /// The leg ended first.
     LegGone,
+    /// The method, the target or a header holds what SIP does not allow there.
+    BadValue,
 }
 
 /// How a leg was ended by the other side or by the protocol.

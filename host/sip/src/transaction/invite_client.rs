@@ -10,7 +10,7 @@
 //!           |  |  v                                                 |
 //!           |  | +------------+--+                                  |
 //!           |  | | Proceeding |<-+ 1xx: deliver                     |
-//!           |  | +------------+                                     |
+//!           |  | +------------+ ---- B, cancelled: timed out -------+
 //!           |  |   |  | 300-699: ACK, D, deliver                    |
 //!       2xx:|  +---|--+------------> +-----------+--+               |
 //!    deliver|      | 2xx: deliver    | Completed |<-+ 300-699: ACK  |
@@ -51,7 +51,8 @@ pub fn step(state: State, input: Input) -> Move<State> {
         // 17.1.1.2: "When timer A fires, the client transaction MUST retransmit the request by passing it to
         // the transport layer, and MUST reset the timer with a value of 2*T1."
         (Calling, Input::Fired(Timer::A)) => (Calling, &[Resend, Double(Timer::A)]),
-        (Calling, Input::Fired(Timer::B)) => (Terminated, &[Stop, TimedOut]),
+        // In Proceeding B runs only after a CANCEL (9.1): the user starts it.
+        (Calling | Proceeding, Input::Fired(Timer::B)) => (Terminated, &[Stop, TimedOut]),
         (Calling, Input::Received(Class::Provisional)) => (Proceeding, &[Stop, Deliver]),
         (Proceeding, Input::Received(Class::Provisional)) => (Proceeding, &[Deliver]),
         (Calling | Proceeding, Input::Received(Class::Success)) => {

@@ -1,0 +1,295 @@
+//! What comes in: framing errors, matching, the screening of new requests (RFC 3261 8.2), and who
+//! hears of each message.
+
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use cordboard_base::Now;
+
+use super::Endpoint;
+use super::compose::{self, SDP};
+use super::leg::flow;
+use super::txns::{Owner, Told, Txn};
+use super::types::{Event, RequestFailure, Source, TxnId};
+use super::uac::has_one_via;
+use crate::transaction::{Class, Input};
+use crate::wire::{Builder, Fault, Message, Method, Name, Uri, WireError};
+
+impl Endpoint {
+    pub(super) fn on_datagram(&mut self, now: Now, listener: u16, from: SocketAddr, bytes: Bytes) {
+        self.core.totals.received += 1;
+        // A listener of somebody else's: nothing could be answered.
+        if self.core.local(listener).is_none() {
+            self.core.totals.malformed += 1;
+            return;
+        }
+        let source = Source { listener, remote: from };
+        let message = match Message::parse(bytes) {
+            Ok(message) => message,
+            Err(error) => return self.on_unusable(source, &error),
+        };
+        if let Err(error) = message.check() {
+            return self.on_unusable(source, &error);
+        }
+        if message.is_request() { self.on_request(now, source, &message) } else { self.on_response(now, &message) }
+    }
+
+    /// Answers what can be answered, without state, and drops the rest.
+    fn on_unusable(&mut self, source: Source, error: &WireError) {
+        if error.fault == Fault::KeepAlive {
+            return;
+        }
+        self.core.totals.malformed += 1;
+        if let (Some(status), Some(request)) = (error.status, &error.message) {
+            self.respond_stateless(source, request, status, &error.reason);
+        }
+    }
+
+    /// 8.2.7: a response without a transaction; its To tag is the same for each repetition.
+    fn respond_stateless(&mut self, source: Source, request: &Message, status: u16, reason: &str) {
+        let tag = self.txns.stable_tag(request);
+        let mut builder = Builder::response_to(request, Some(source.remote), status, reason).to_tag(&tag);
+        if status == 503 {
+            builder = builder.format(Name::RetryAfter, 1 + self.core.random.below(5));
+        }
+        let to = response_address(request, source.remote);
+        self.core.send_once(flow(source.listener, to), builder.finish());
+    }
+
+    fn on_request(&mut self, now: Now, source: Source, request: &Message) {
+        let method = request.method();
+        let Some(identity) = self.txns.identity(request, method) else { return };
+        if let Some(txn) = self.txns.find_server(&identity, method) {
+            if method != Method::Ack {
+                self.core.totals.absorbed += 1;
+                self.txns.step(&mut self.core, now, txn, Input::Request);
+            } else if matches!(self.txns.step(&mut self.core, now, txn, Input::Ack), Told::Deliver) {
+                // An ACK to a 2xx with the INVITE's branch: a broken client, understood all the same.
+                self.on_ack(now, request);
+            }
+            return;
+        }
+        if method == Method::Ack {
+            return self.on_ack(now, request);
+        }
+        // BYE and CANCEL free something, so they get in when all is full.
+        let full = self.txns.len() >= self.core.config.max_transactions;
+        if full && !matches!(method, Method::Bye | Method::Cancel) {
+            self.core.totals.refused_full += 1;
+            return self.respond_stateless(source, request, 503, "");
+        }
+        let merged = method != Method::Cancel && self.txns.is_merged(source.listener, request);
+        let to = flow(source.listener, response_address(request, source.remote));
+        let txn = self.txns.start_server(&mut self.core, now, &identity, request, to, false);
+        if merged {
+            return self.respond_with(now, txn, 482, |b| b);
+        }
+        match method {
+            Method::Cancel => self.on_cancel(now, txn, request),
+            _ if request.to().is_some_and(|t| t.tag().is_some()) => self.on_in_dialog(now, txn, source, request),
+            _ => self.on_new_request(now, txn, source, request),
+        }
+    }
+
+    /// A request without To tag.
+    fn on_new_request(&mut self, now: Now, txn: u64, source: Source, request: &Message) {
+        let method = request.method();
+        match method {
+            Method::Other(_) => return self.respond_with(now, txn, 501, |b| b.header(Name::Allow, compose::ALLOW)),
+            // These mean something only in a dialog (12.2.2; RFC 3311 5.2; RFC 3262 3; RFC 6086 4.2.1).
+            Method::Bye | Method::Update | Method::Prack | Method::Info => {
+                return self.respond_with(now, txn, 481, |b| b);
+            }
+            _ => {}
+        }
+        // 8.2.2.1: "If the Request-URI uses a scheme not supported by the UAS, it SHOULD reject the request
+        // with a 416".
+        let scheme = Uri::parse(request.request_uri()).map(|u| u.scheme.to_ascii_lowercase());
+        if !matches!(scheme.as_deref(), Ok("sip" | "sips" | "tel")) {
+            return self.respond_with(now, txn, 416, |b| b);
+        }
+        if !self.screen(now, txn, request) {
+            return;
+        }
+        if method != Method::Invite {
+            return self.hand_over(txn, None, source, request);
+        }
+        // We are a back-to-back user agent: the call goes on from here with one hop less (RFC 7332 4).
+        if request.max_forwards() == Some(0) {
+            return self.respond_with(now, txn, 483, |b| b);
+        }
+        // 8.1.1.8: "The Contact header field MUST be present and contain exactly one SIP or SIPS URI".
+        if request.contact().and_then(|c| c.parsed_uri().ok()).is_none() {
+            return self.refuse_with_text(now, txn, 400, "INVITE without a usable Contact");
+        }
+        self.on_new_invite(now, txn, source, request);
+    }
+
+    /// What no request may have here: extensions that we lack (8.2.2.3), bodies that we cannot read
+    /// (8.2.3). False when the request has been refused.
+    fn screen(&mut self, now: Now, txn: u64, request: &Message) -> bool {
+        let required: Vec<&str> = request.headers(Name::Require).collect();
+        if !required.is_empty() {
+            let list = required.join(", ");
+            self.respond_with(now, txn, 420, |b| b.header(Name::Unsupported, &list));
+            return false;
+        }
+        let sessions = matches!(request.method(), Method::Invite | Method::Update);
+        if sessions && !request.body().is_empty() {
+            let encoded = request.headers(Name::ContentEncoding).any(|e| !e.eq_ignore_ascii_case("identity"));
+            let optional = request
+                .header(Name::ContentDisposition)
+                .is_some_and(|d| d.to_ascii_lowercase().replace(' ', "").contains("handling=optional"));
+            if !optional && (encoded || !request.has_sdp()) {
+                self.respond_with(now, txn, 415, |b| {
+                    b.header(Name::Accept, SDP).header(Name::AcceptEncoding, "identity")
+                });
+                return false;
+            }
+        }
+        true
+    }
+
+    fn refuse_with_text(&mut self, now: Now, txn: u64, status: u16, text: &str) {
+        // 20.43: 399 is the code of a warning in free text.
+        let warning = format!("399 cordboard \"{text}\"");
+        self.respond_with(now, txn, status, |b| b.header(Name::Warning, &warning));
+    }
+
+    /// A request with a To tag (12.2.2).
+    fn on_in_dialog(&mut self, now: Now, txn: u64, source: Source, request: &Message) {
+        // "If the UAS wishes to reject the request because it does not wish to recreate the dialog, it
+        // MUST respond to the request with a 481".
+        let Some(leg_id) = self.find_leg(request) else {
+            return self.respond_with(now, txn, 481, |b| b);
+        };
+        let number = request.cseq().map_or(0, |(n, _)| n);
+        let in_order = self
+            .legs
+            .get_mut(leg_id)
+            .and_then(|leg| leg.dialog.as_mut())
+            .is_none_or(|dialog| dialog.accept_cseq(number));
+        if !in_order {
+            return self.refuse_with_text(now, txn, 500, "CSeq is lower than that of an earlier request");
+        }
+        if let Method::Other(_) = request.method() {
+            return self.respond_with(now, txn, 501, |b| b.header(Name::Allow, compose::ALLOW));
+        }
+        if !self.screen(now, txn, request) {
+            return;
+        }
+        match request.method() {
+            Method::Bye => self.on_bye(now, txn, leg_id, request),
+            Method::Invite | Method::Update => self.on_offer(now, txn, leg_id, request),
+            // We require no reliable provisional responses, so there is nothing to acknowledge (RFC 3262 3).
+            Method::Prack => self.respond_with(now, txn, 481, |b| b),
+            _ if self.is_audible(leg_id) => self.hand_over(txn, Some(leg_id), source, request),
+            _ => self.respond_with(now, txn, 481, |b| b),
+        }
+    }
+
+    /// Whether the leg's user still hears events.
+    fn is_audible(&self, leg_id: u64) -> bool {
+        use super::leg::Phase::{Calling, Cancelling, Ending, Ringing, Talking};
+        self.legs.get(leg_id).is_some_and(|leg| match &leg.phase {
+            Calling(_) | Ringing(_) => true,
+            Talking(session) => session.bye.is_none(),
+            Cancelling(_) | Ending { .. } => false,
+        })
+    }
+
+    fn hand_over(&mut self, txn: u64, leg: Option<u64>, source: Source, request: &Message) {
+        if let Some(txn) = self.txns.get_mut(txn) {
+            txn.owner = Owner::Respond;
+        }
+        let leg = leg.map(super::types::LegId);
+        self.core.tell(Event::Request { txn: TxnId(txn), leg, source, request: request.clone() });
+    }
+
+    fn on_response(&mut self, now: Now, response: &Message) {
+        // 8.1.3.3: "If more than one Via header field value is present in a response, the UAC SHOULD
+        // discard the message."
+        let txn_id = self.txns.find_client(response).filter(|_| has_one_via(response));
+        let Some(txn_id) = txn_id else {
+            self.core.totals.unmatched += 1;
+            return;
+        };
+        let told = self.txns.received(&mut self.core, now, txn_id, response);
+        if !matches!(told, Told::Deliver) {
+            return;
+        }
+        let Some(txn) = self.txns.get(txn_id) else { return };
+        let (owner, method) = (txn.owner, txn.method());
+        let class = Class::of(response.status());
+        if method == Method::Invite {
+            match class {
+                Class::Provisional => match owner {
+                    Owner::Leg(leg) => return self.on_invite_progress(now, txn_id, leg, response),
+                    Owner::Nobody => return self.disown_invite(now, txn_id),
+                    _ => return,
+                },
+                Class::Success => return self.on_invite_success(now, txn_id, response),
+                Class::Failure => {}
+            }
+        } else if class == Class::Provisional {
+            return;
+        }
+        // Final: the request is not needed by the transaction any more.
+        let request = self.txns.take_request(txn_id);
+        self.on_final(now, txn_id, owner, method, &request, Some(response));
+    }
+
+    /// A transaction of ours ended without an answer.
+    pub(super) fn on_timeout(&mut self, now: Now, txn_id: u64, txn: &Txn) {
+        if txn.is_client() {
+            self.on_final(now, txn_id, txn.owner, txn.method(), &txn.last, None);
+        }
+    }
+
+    /// Every final response but the 2xx to INVITE; `None` when none came.
+    fn on_final(
+        &mut self,
+        now: Now,
+        txn_id: u64,
+        owner: Owner,
+        method: Method<'static>,
+        request: &Bytes,
+        response: Option<&Message>,
+    ) {
+        match owner {
+            Owner::Nobody | Owner::Respond => {}
+            Owner::Leg(leg) => self.on_invite_failure(now, leg, txn_id, request, response),
+            Owner::Offer(leg) => self.on_reoffer_failure(now, txn_id, leg, request, response),
+            Owner::Bye(leg) => {
+                if let Some(response) = response.filter(|r| matches!(r.status(), 401 | 407))
+                    && self.retry_in_dialog(now, leg, Method::Bye, owner, request, response)
+                {
+                    return;
+                }
+                self.on_bye_done(leg);
+            }
+            Owner::InLeg(leg, number) => {
+                self.on_in_leg_done(now, txn_id, (leg, number), method, request, response);
+            }
+            Owner::Request(number) => {
+                if let Some(response) = response.filter(|r| matches!(r.status(), 401 | 407))
+                    && self.retry_request(now, number, txn_id, method, request, response)
+                {
+                    return;
+                }
+                self.requests.remove(&number);
+                let result = response.cloned().ok_or(RequestFailure::Timeout);
+                self.core.tell(Event::Response { request: number, result });
+            }
+        }
+    }
+}
+
+/// Where responses go on UDP: to the source when the client asks for it (RFC 3581 4), else to its
+/// address and the port of sent-by (18.2.2).
+fn response_address(request: &Message, remote: SocketAddr) -> SocketAddr {
+    match request.top_via() {
+        Some(via) if via.rport.is_none() => SocketAddr::new(remote.ip(), via.port.unwrap_or(5060)),
+        _ => remote,
+    }
+}

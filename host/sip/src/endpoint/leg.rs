@@ -1,0 +1,194 @@
+//! The INVITE usage of one side of a call, and its phases.
+//!
+//! ```text
+//!     invite()                                    INVITE received
+//!        |                                              |
+//!        v                                              v
+//!   +---------+ hang_up +------------+             +---------+ reject, hang_up, CANCEL, BYE
+//!   | Calling |-------->| Cancelling |             | Ringing |------------------------> gone
+//!   +---------+         +------------+             +---------+
+//!     |  |   failure: gone   |    | failure, B:         | answer
+//!     |  +-----------------> |    | gone                |
+//!     | 2xx              2xx |    v                     v
+//!     |                      |            +---------+ <-+
+//!     +-------------------------------->  | Talking |  BYE, NoAck, NoAnswer: gone
+//!                            |            +---------+
+//!                 ACK + BYE  |                 | hang_up (after the ACK to our 2xx)
+//!                            v                 v
+//!                         +----------------------+
+//!                         | Ending: BYE is out   |  its final response or Timer F: gone
+//!                         +----------------------+
+//! ```
+//!
+//! Gone means that the slot is free. What transactions of a leg that is gone still have to do, they
+//! do alone (`Owner::Nobody`).
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+
+use cordboard_base::TimerId;
+use smallvec::SmallVec;
+
+use super::core::{Core, Flow};
+use super::types::Credentials;
+use crate::dialog::Dialog;
+use crate::digest::Client;
+use crate::wire::Message;
+
+/// One side of a call.
+#[derive(Debug)]
+pub(super) struct Leg {
+    /// Our tag.
+    pub(super) tag: Box<str>,
+    pub(super) call_id: Box<str>,
+    /// The CSeq number of the INVITE that made it.
+    pub(super) invite_cseq: u32,
+    /// We placed the call: our tag is in From, and the Call-ID is ours for 14.1.
+    pub(super) caller: bool,
+    /// Where it was last heard: used when the remote target is a name.
+    pub(super) peer: Flow,
+    pub(super) auth: Option<Auth>,
+    /// From the INVITE on for a callee, from the 2xx on for a caller.
+    pub(super) dialog: Option<Dialog>,
+    pub(super) phase: Phase,
+}
+
+/// Credentials, and how their use has gone.
+#[derive(Debug)]
+pub(super) struct Auth {
+    pub(super) credentials: Credentials,
+    /// Counts the uses of a nonce.
+    pub(super) client: Client,
+    /// How often in a row the nonce was called stale.
+    pub(super) stale: u8,
+}
+
+impl From<Credentials> for Auth {
+    fn from(credentials: Credentials) -> Self {
+        Self { credentials, client: Client::default(), stale: 0 }
+    }
+}
+
+#[derive(Debug)]
+pub(super) enum Phase {
+    Calling(Calling),
+    Cancelling(Cancelling),
+    Ringing(Ringing),
+    Talking(Session),
+    /// Our BYE is out; `crossed` when a 2xx met our CANCEL.
+    Ending {
+        crossed: bool,
+    },
+}
+
+/// Our INVITE has no final response.
+#[derive(Debug)]
+pub(super) struct Calling {
+    pub(super) txn: u64,
+    /// The INVITE had the offer.
+    pub(super) offered: bool,
+    /// Something came back, so that it can be cancelled.
+    pub(super) provisional: bool,
+    pub(super) redirects: u8,
+    pub(super) silent_target_ns: u64,
+    pub(super) silent: Option<TimerId>,
+    /// Contacts not tried yet, best first.
+    pub(super) targets: VecDeque<String>,
+    /// Contacts that were taken from a redirect; not empty once one is followed.
+    pub(super) seen: Vec<String>,
+}
+
+/// We gave our INVITE up; before a provisional response the CANCEL waits for one (9.1).
+#[derive(Debug)]
+pub(super) struct Cancelling {
+    pub(super) txn: u64,
+    pub(super) sent: bool,
+    pub(super) offered: bool,
+    pub(super) reason: Option<String>,
+}
+
+/// Their INVITE has no final response.
+#[derive(Debug)]
+pub(super) struct Ringing {
+    pub(super) txn: u64,
+    pub(super) remind: Option<TimerId>,
+}
+
+/// A confirmed dialog (or one whose 2xx is on its way).
+#[derive(Debug, Default)]
+pub(super) struct Session {
+    /// Our 2xx waits for its ACK.
+    pub(super) unacked: Option<Unacked>,
+    /// A BYE with this reason waits for that ACK (15: never before it).
+    pub(super) bye: Option<Option<String>>,
+    /// Their 2xx had the offer and waits for our ACK.
+    pub(super) owed_ack: Option<(u64, Message)>,
+    pub(super) ours: Option<OurOffer>,
+    /// The server transaction of their offer, unanswered.
+    pub(super) theirs: Option<u64>,
+    /// Requests inside the dialog: number and transaction.
+    pub(super) requests: SmallVec<[(u64, u64); 2]>,
+}
+
+#[derive(Debug)]
+pub(super) struct Unacked {
+    pub(super) txn: u64,
+    pub(super) cseq: u32,
+    /// Of the INVITE that made the dialog, not of a re-INVITE.
+    pub(super) initial: bool,
+    pub(super) repeat: Option<TimerId>,
+    pub(super) limit: Option<TimerId>,
+    pub(super) interval_ns: u64,
+}
+
+/// Our re-INVITE, under way or waiting after a 491.
+#[derive(Debug)]
+pub(super) struct OurOffer {
+    pub(super) sdp: String,
+    pub(super) txn: Option<u64>,
+    pub(super) retry: Option<TimerId>,
+    pub(super) glares: u8,
+}
+
+impl Leg {
+    /// Where requests of its dialog go.
+    pub(super) fn flow(&self) -> Flow {
+        let to = self.dialog.as_ref().and_then(|d| d.path().next_hop);
+        Flow { listener: self.peer.listener, to: to.unwrap_or(self.peer.to) }
+    }
+
+    /// The callee's 2xx exists, or the caller has it.
+    pub(super) fn session(&mut self) -> Option<&mut Session> {
+        match &mut self.phase {
+            Phase::Talking(session) => Some(session),
+            _ => None,
+        }
+    }
+
+    /// Stops every timer of the leg's own.
+    pub(super) fn stop_timers(&mut self, core: &mut Core) {
+        match &mut self.phase {
+            Phase::Calling(calling) => core.stop(&mut calling.silent),
+            Phase::Ringing(ringing) => core.stop(&mut ringing.remind),
+            Phase::Talking(session) => session.stop_timers(core),
+            Phase::Cancelling(_) | Phase::Ending { .. } => {}
+        }
+    }
+}
+
+impl Session {
+    pub(super) fn stop_timers(&mut self, core: &mut Core) {
+        if let Some(unacked) = &mut self.unacked {
+            core.stop(&mut unacked.repeat);
+            core.stop(&mut unacked.limit);
+        }
+        if let Some(ours) = &mut self.ours {
+            core.stop(&mut ours.retry);
+        }
+    }
+}
+
+/// An address and a socket.
+pub(super) fn flow(listener: u16, to: SocketAddr) -> Flow {
+    Flow { listener, to }
+}
