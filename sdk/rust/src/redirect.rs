@@ -118,10 +118,10 @@ macro_rules! redirect_policy {
                     $crate::redirect::__plan::<$policy>(&nodes, &classes)
                 }
             }
-            $crate::redirect::bindings::export!(Component with_types_in $crate::redirect::bindings);
+    $crate::redirect::bindings::export!(Component with_types_in $crate::redirect::bindings);
         };
         #[cfg(not(target_arch = "wasm32"))]
-const _: fn(&[$crate::redirect::Node], &[String]) -> $crate::redirect::Plan =
+        const _: fn(&[$crate::redirect::Node], &[String]) -> $crate::redirect::Plan =
             $crate::redirect::__plan::<$policy>;
     };
 }

@@ -90,6 +90,13 @@ impl Digits {
     }
 }
 
+/// Every field in the author's hand, unchecked: the host refuses what is out of range.
+impl From<GatherOptions> for Digits {
+    fn from(options: GatherOptions) -> Self {
+        Digits(options)
+    }
+}
+
 impl From<Digits> for GatherOptions {
     fn from(digits: Digits) -> Self {
         digits.0
@@ -132,6 +139,13 @@ impl Record {
     pub fn until_silent_s(mut self, seconds: u32) -> Self {
         self.0.silence_ms = seconds.saturating_mul(1_000);
         self
+    }
+}
+
+/// Every field in the author's hand, unchecked: the host refuses what is out of range.
+impl From<RecordOptions> for Record {
+    fn from(options: RecordOptions) -> Self {
+        Record(options)
     }
 }
 
@@ -189,6 +203,13 @@ impl Request {
 impl Default for Request {
     fn default() -> Self {
         Request::new()
+    }
+}
+
+/// Every field in the author's hand, unchecked: the host refuses what is out of range.
+impl From<QueueRequest> for Request {
+    fn from(options: QueueRequest) -> Self {
+        Request(options)
     }
 }
 
