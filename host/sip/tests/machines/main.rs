@@ -1,0 +1,5 @@
+//! The endpoint's machines, against each other and against raw text, in virtual time.
+
+mod harness;
+
+mod basic;
