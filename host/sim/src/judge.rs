@@ -19,6 +19,8 @@ struct Place {
     key_ms: i64,
     workgroup: Name,
     winner: Option<Id>,
+    /// Tokens that ring or talk.
+    active: u32,
 }
 
 /// What the judge knows of an offer.
@@ -103,7 +105,7 @@ impl Judge {
                 if self.keys.insert((*interaction, *key), *ticket).is_some_and(|old| old != *ticket) {
                     self.wrong(now, format!("enqueue {key} of {interaction} has two places"));
                 }
-                self.places.insert(*ticket, Place { key_ms: *key_ms, workgroup: workgroup.clone(), winner: None });
+                self.places.insert(*ticket, Place { key_ms: *key_ms, workgroup: workgroup.clone(), winner: None, active: 0 });
             }
             Fact::Placed { ticket, key_ms } => {
                 if let Some(place) = self.places.get_mut(ticket) {
@@ -138,11 +140,8 @@ impl Judge {
                 self.wrong(now, format!("place {} is offered while an agent has it", offer.ticket));
             }
             Some(place) => {
-                let rings = |ticket: &Id| {
-                    self.tokens.values().any(|t| t.ticket == *ticket && (t.settled.is_none() || t.talking))
-                };
-                let earlier = self.places.iter().find(|(ticket, other)| {
-                    other.workgroup == place.workgroup && other.key_ms < place.key_ms && !rings(ticket)
+                let earlier = self.places.iter().find(|(_, other)| {
+                    other.workgroup == place.workgroup && other.key_ms < place.key_ms && other.active == 0
                 });
                 if let Some((ticket, _)) = earlier {
                     let text = format!("place {} is offered before {ticket}, which is earlier", offer.ticket);
@@ -166,6 +165,9 @@ impl Judge {
                 wrong.push(format!("agent {} is offered a call in wrap-up", offered.agent));
             }
             person.active = Some(offered.token);
+            if let Some(place) = self.places.get_mut(&offer.ticket) {
+                place.active += 1;
+            }
             for text in wrong {
                 self.wrong(now, text);
             }
@@ -203,6 +205,9 @@ impl Judge {
                     return;
                 }
                 person.active = None;
+                if let Some(place) = self.places.get_mut(&settled.ticket) {
+                    place.active = place.active.saturating_sub(1);
+                }
                 self.unanswered += 1;
                 if settled.result == OfferResult::NoAnswer {
                     person.misses += 1;
@@ -227,6 +232,7 @@ impl Judge {
                 }
                 if let Some(place) = self.places.get_mut(&known.ticket) {
                     place.winner = None;
+                    place.active = place.active.saturating_sub(1);
                 }
             }
             ToDomain::CallEnded(_) => {

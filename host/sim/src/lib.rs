@@ -8,6 +8,7 @@
 
 pub mod judge;
 pub mod media;
+pub mod phone;
 pub mod phones;
 pub mod scripts;
 pub mod world;
