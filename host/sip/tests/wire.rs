@@ -211,7 +211,7 @@ fn messages_that_cannot_be_served_are_refused_with_the_answer_they_deserve() {
         ("blanks", with("INVITE sip", "INVITE  sip"), Fault::RequestUri, Some(400)),
         ("method mismatch", with("314159   INVITE", "314159   BYE"), Fault::Header, Some(400)),
         ("cseq too large", with("314159", "2147483648"), Fault::Header, Some(400)),
-        ("no from", with("F: ", "X: "), Fault::Header, None),
+        ("no from", with("F: ", "X: "), Fault::Header, Some(400)),
         ("two tos", with("Subject: one", "To: <sip:x@y>"), Fault::Header, Some(400)),
         ("to is no address", with("Bob <sip:bob@biloxi.com>", "<sip:bob"), Fault::Header, Some(400)),
         ("max-forwards", with("70", "300"), Fault::Header, Some(400)),

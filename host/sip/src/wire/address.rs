@@ -37,7 +37,13 @@ impl<'a> NameAddr<'a> {
                 None => {
                     let (uri, params) = value.split_at(value.find(';').unwrap_or(value.len()));
                     let uri = trim(uri);
-                    return (!uri.is_empty()).then_some(Self { display: "", uri, params: Params(params) });
+                    // 20: a URI with a question mark must be in brackets, or nobody can tell whose
+                    // the headers are.
+                    return (!uri.is_empty() && !uri.contains('?')).then_some(Self {
+                        display: "",
+                        uri,
+                        params: Params(params),
+                    });
                 }
             },
         };
@@ -153,7 +159,8 @@ impl<'a> Via<'a> {
         let params = Params(params.unwrap_or(""));
         let (protocol, rest) = head.split_once('/')?;
         let (version, rest) = rest.split_once('/')?;
-        if !trim(protocol).eq_ignore_ascii_case("SIP") || trim(version) != "2.0" {
+        // The version is the start line's business; a 505 must find its way back (3.1.2.16).
+        if !trim(protocol).eq_ignore_ascii_case("SIP") || !is_token(trim(version)) {
             return None;
         }
         let rest = trim(rest);
@@ -216,7 +223,7 @@ mod tests {
         let a = NameAddr::parse("sip:+12125551212@phone2net.com;tag=887s").unwrap();
         assert_eq!((a.uri, a.tag(), a.q_milli()), ("sip:+12125551212@phone2net.com", Some("887s"), 1000));
         assert_eq!(NameAddr::parse("<sip:a@b>").unwrap().tag(), None);
-        for bad in ["", "\"open <sip:a@b>", "<sip:a@b", "<>", "\"x\" sip:a@b", ";tag=1"] {
+        for bad in ["", "\"open <sip:a@b>", "<sip:a@b", "<>", "\"x\" sip:a@b", ";tag=1", "sip:a@b?Route=x"] {
             assert_eq!(NameAddr::parse(bad), None, "{bad}");
         }
     }
@@ -259,9 +266,7 @@ mod tests {
         );
         assert_eq!(v.response_addr(), Some("192.0.2.1:9988".parse().unwrap()));
         assert_eq!(Via::parse("SIP/2.0/UDP example.com").unwrap().response_addr(), None);
-        for bad in
-            ["", "SIP/2.0/UDP", "SIP/3.0/UDP x", "HTTP/2.0/TCP x", "SIP/2.0/UDP ;branch=x", "SIP/2.0 UDP x"]
-        {
+        for bad in ["", "SIP/2.0/UDP", "HTTP/2.0/TCP x", "SIP/2.0/UDP ;branch=x", "SIP/2.0 UDP x"] {
             assert_eq!(Via::parse(bad), None, "{bad}");
         }
     }

@@ -166,9 +166,16 @@ impl Builder {
         push_clean(&mut self.out, value.as_bytes());
     }
 
-    /// A value of a parsed message, octet by octet, whatever its encoding; folds become blanks.
+    /// A value of a parsed message, octet by octet, whatever its encoding; folds become blanks. A NUL
+    /// is echoed: it may be part of a valid quoted pair (torture test 3.1.1.2).
     fn raw(&mut self, value: &[u8]) {
-        push_clean(&mut self.out, value);
+        let at = self.out.len();
+        self.out.extend_from_slice(value);
+        let mut from = at;
+        while let Some(n) = memchr::memchr2(b'\r', b'\n', &self.out[from..]) {
+            self.out[from + n] = b' ';
+            from += n + 1;
+        }
     }
 
     fn end_line(&mut self) {

@@ -228,8 +228,8 @@ fn start_line(text: &[u8], from: usize, end: usize) -> Result<(Start, Option<&'s
     Ok((start, odd))
 }
 
-/// A copy of the head in which folds (7.3.1), stray carriage returns and NULs are blanks and bytes
-/// that are no UTF-8 are question marks, with every position kept. The body is copied as it is.
+/// A copy of the head in which folds (7.3.1) and stray carriage returns are blanks and bytes that
+/// are no UTF-8 are question marks, with every position kept. The body is copied as it is.
 fn mend(bytes: &[u8], skip: usize) -> Box<[u8]> {
     let mut text: Box<[u8]> = bytes.into();
     let mut at = skip;

@@ -213,10 +213,16 @@ pub fn host_address(host: &str) -> Option<IpAddr> {
     }
     let host = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host);
     if host.contains(':') {
-        host.parse::<Ipv6Addr>().ok().map(IpAddr::V6)
+        ipv6(host).map(IpAddr::V6)
     } else {
         host.parse::<Ipv4Addr>().ok().map(IpAddr::V4)
     }
+}
+
+/// An IPv6 literal; the third colon that the grammar of RFC 3261 lets stand before an embedded IPv4
+/// address is forgiven (RFC 5118 4.10).
+fn ipv6(host: &str) -> Option<Ipv6Addr> {
+    host.parse().or_else(|_| host.replacen(":::", "::", 1).parse()).ok()
 }
 
 /// `host[:port]` with the brackets of an IPv6 literal taken away (RFC 3261 25.1, RFC 5118).
@@ -224,7 +230,7 @@ pub(super) fn host_and_port(text: &str) -> Result<(&str, Option<u16>), UriError>
     let (host, port) = match text.strip_prefix('[') {
         Some(inner) => {
             let (host, rest) = inner.split_once(']').ok_or(UriError("an open bracket around the host"))?;
-            if host.parse::<Ipv6Addr>().is_err() {
+            if ipv6(host).is_none() {
                 return Err(UriError("not an IPv6 address in the brackets"));
             }
             (
