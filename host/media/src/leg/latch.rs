@@ -22,13 +22,19 @@ pub const RELATCH_AFTER_NS: u64 = ms(2000);
 /// believed to be a new one for so long.
 const FORMER_FOR_NS: u64 = ms(400);
 
+/// Sources looked at together.
+const CANDIDATES: usize = 4;
+
 /// The latch of one leg.
 #[derive(Debug, Clone, Default)]
 pub struct Latch {
     signalled: Option<SocketAddr>,
     current: Option<SocketAddr>,
     heard_ns: u64,
-    candidate: Option<Candidate>,
+    /// Sources that have sent one packet: several, so that a stray stream cannot keep the true one
+    /// from sending two in a row.
+    candidates: [Option<Candidate>; CANDIDATES],
+    next_candidate: usize,
     former: Option<(SocketAddr, u64)>,
 }
 
@@ -57,7 +63,7 @@ impl Latch {
             return;
         }
         self.signalled = Some(address);
-        self.candidate = None;
+        self.candidates = Default::default();
         // If the packets come from there already, nothing changes.
         if self.current != Some(address) {
             self.former = self.current.take().map(|old| (old, now_ns.saturating_add(FORMER_FOR_NS)));
@@ -90,22 +96,33 @@ impl Latch {
             }
         }
         let is_signalled = self.signalled == Some(from);
-        let proven = match &self.candidate {
-            // A packet or two may be lost on the way.
-            Some(c) => c.from == from && c.ssrc == ssrc && sequence.wrapping_sub(c.next) < 3,
-            None => false,
-        };
+        // A packet or two may be lost on the way.
+        let proven = self
+            .candidates
+            .iter()
+            .flatten()
+            .any(|c| c.from == from && c.ssrc == ssrc && sequence.wrapping_sub(c.next) < 3);
         let open = match self.current {
             None => is_signalled || proven,
             Some(_) => proven && (is_signalled || now_ns.saturating_sub(self.heard_ns) > RELATCH_AFTER_NS),
         };
         if open {
-            (self.current, self.heard_ns, self.candidate) = (Some(from), now_ns, None);
+            (self.current, self.heard_ns, self.candidates) = (Some(from), now_ns, Default::default());
             Verdict::Latched
         } else {
-            self.candidate = Some(Candidate { from, ssrc, next: sequence.wrapping_add(1) });
+            self.propose(Candidate { from, ssrc, next: sequence.wrapping_add(1) });
             Verdict::Refuse
         }
+    }
+
+    /// Keeps a source in mind, instead of its last packet or of the oldest other one.
+    fn propose(&mut self, candidate: Candidate) {
+        let known = self.candidates.iter().position(|c| c.as_ref().is_some_and(|c| c.from == candidate.from));
+        let place = known.unwrap_or_else(|| {
+            self.next_candidate = (self.next_candidate + 1) % CANDIDATES;
+            self.next_candidate
+        });
+        self.candidates[place] = Some(candidate);
     }
 }
 
@@ -145,6 +162,20 @@ mod tests {
         assert_eq!(latch.target(), Some(at(1)));
         assert_eq!(latch.judge(0, at(2), 8, 901), Verdict::Latched);
         assert_eq!(latch.target(), Some(at(2)));
+    }
+
+    #[test]
+    fn streams_that_jump_about_do_not_keep_the_true_one_out() {
+        let mut latch = Latch::default();
+        latch.signal(0, at(1));
+        for stray in [3, 4, 5] {
+            assert_eq!(latch.judge(0, at(stray), 9, 500), Verdict::Refuse);
+        }
+        assert_eq!(latch.judge(0, at(2), 8, 900), Verdict::Refuse);
+        for stray in [3, 4, 5] {
+            assert_eq!(latch.judge(0, at(stray), 9, 500), Verdict::Refuse);
+        }
+        assert_eq!(latch.judge(0, at(2), 8, 901), Verdict::Latched);
     }
 
     #[test]
