@@ -94,3 +94,15 @@ macro_rules! __warn {
 macro_rules! __error {
     ($($text:tt)*) => { $crate::log::line($crate::log::Level::Error, &::std::format!($($text)*)) };
 }
+
+/// The README's examples, compiled and run with the others.
+#[cfg(all(
+    doctest,
+    feature = "ivr",
+    feature = "router",
+    feature = "policy",
+    feature = "redirect",
+    feature = "cti"
+))]
+#[doc = include_str!("../README.md")]
+struct Readme;
