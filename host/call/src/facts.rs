@@ -151,6 +151,46 @@ pub enum Fact {
         /// The leg.
         leg: u64,
     },
+    /// Attributes were set; an empty value removed one.
+    AttributesSet {
+        /// Of which interaction.
+        interaction: Id,
+        /// Names and values.
+        set: Attributes,
+    },
+    /// The caller was lost; the place is kept for one who calls back.
+    Ghost {
+        /// Which place.
+        ticket: Id,
+        /// Unix milliseconds; forgotten then.
+        until_ms: i64,
+    },
+    /// Events of the tenant may bear numbers up to this one.
+    Sequence {
+        /// Whose.
+        tenant: Name,
+        /// The highest.
+        up_to: u64,
+    },
+    /// What a live interaction has behind it; only in a snapshot, after its `Opened`.
+    Carried(Box<Carried>),
+}
+
+/// The past of a live interaction, as a snapshot of the journal carries it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Carried {
+    /// Which.
+    pub interaction: Id,
+    /// As they stand.
+    pub attributes: Attributes,
+    /// Every offer so far.
+    pub offers: Vec<OfferRecord>,
+    /// The last workgroup.
+    pub workgroup: String,
+    /// When it first queued, Unix milliseconds.
+    pub first_queued_ms: Option<i64>,
+    /// When an agent first accepted, Unix milliseconds.
+    pub first_accepted_ms: Option<i64>,
 }
 
 /// The detail record of an interaction.
