@@ -1,0 +1,177 @@
+//! Requests that are no calls: REGISTER of agents' phones, OPTIONS, INFO and what we do not speak.
+
+use cordboard_base::ms;
+use cordboard_sip::digest::{Algorithm, AuthorizationHeader, Credential, Verdict};
+use cordboard_sip::endpoint::{LegId, Source, TxnId};
+use cordboard_sip::wire::{Message, Method, Name as Header};
+
+use super::Shard;
+use super::call::Side;
+use super::core::{Core, Timer};
+use crate::messages::{Flow, Register, ToDomain};
+use crate::trunk;
+
+/// What the shard serves, for Allow (RFC 3261 20.5).
+const ALLOW: &str = "INVITE, ACK, BYE, CANCEL, OPTIONS, INFO, UPDATE, REGISTER";
+/// The expiry of a REGISTER that names none (RFC 3261 10.2.1.1).
+const DEFAULT_EXPIRES_S: u32 = 3_600;
+/// How long the domain may take with a REGISTER.
+const REGISTER_GUARD_MS: u64 = 5_000;
+/// REGISTERs at once that wait for the domain; one more gets 503.
+const MAX_REGISTERS: usize = 10_000;
+/// The most contacts of one REGISTER.
+const MAX_CONTACTS: usize = 16;
+
+impl Shard {
+    pub(super) fn request(&mut self, txn: TxnId, leg: Option<LegId>, source: Source, request: &Message) {
+        match request.method() {
+            Method::Register if leg.is_none() => self.core.register(txn, source, request),
+            Method::Options => {
+                let headers = [("Allow", ALLOW), ("Accept", "application/sdp, application/dtmf-relay")];
+                self.core.respond(txn, if self.core.draining && leg.is_none() { 503 } else { 200 }, &headers);
+            }
+            Method::Info => match leg {
+                None => self.core.respond(txn, 481, &[]),
+                Some(leg) => {
+                    let digit = dtmf_relay(request);
+                    let known = digit.is_some() || request.body().is_empty();
+                    self.core.respond(txn, if known { 200 } else { 415 }, &[("Accept", "application/dtmf-relay")]);
+                    if let Some(digit) = digit {
+                        self.with_leg(leg, |core, call| {
+                            if call.party_of_leg(leg) == Some(Side::Caller) {
+                                core.digit(call, digit, true);
+                            }
+                        });
+                    }
+                }
+            },
+            // A refresh without an offer.
+            Method::Update => self.core.respond(txn, 200, &[]),
+            Method::Refer => self.core.respond(txn, 603, &[]),
+            _ => self.core.respond(txn, 405, &[("Allow", ALLOW)]),
+        }
+    }
+}
+
+/// The digit of `Signal=5` (application/dtmf-relay) or of a bare `5` (application/dtmf).
+fn dtmf_relay(request: &Message) -> Option<char> {
+    let kind = request.content_type()?;
+    let body = std::str::from_utf8(request.body()).ok()?;
+    let text = if kind.eq_ignore_ascii_case("application/dtmf-relay") {
+        let signal = |line: &str| {
+            let (name, value) = line.split_once('=')?;
+            name.trim().eq_ignore_ascii_case("Signal").then(|| value.trim().to_owned())
+        };
+        body.lines().find_map(signal)?
+    } else if kind.eq_ignore_ascii_case("application/dtmf") {
+        body.trim().to_owned()
+    } else {
+        return None;
+    };
+    let digit = match text.as_str() {
+        "10" => '*',
+        "11" => '#',
+        one if one.chars().count() == 1 => one.chars().next()?.to_ascii_uppercase(),
+        _ => return None,
+    };
+    "0123456789*#ABCD".contains(digit).then_some(digit)
+}
+
+impl Core {
+    fn respond(&mut self, txn: TxnId, status: u16, headers: &[(&str, &str)]) {
+        self.endpoint.respond(self.now, txn, status, headers, None);
+        self.pump();
+    }
+
+    /// RFC 3261 10.3, up to the binding itself, which is the domain's.
+    fn register(&mut self, txn: TxnId, source: Source, request: &Message) {
+        let Some((user, host)) = request.to().and_then(|to| {
+            let uri = to.parsed_uri().ok()?;
+            Some((uri.user_text().into_owned(), uri.host.to_owned()))
+        }) else {
+            return self.respond(txn, 400, &[]);
+        };
+        let model = self.model.clone();
+        let Some((tenant, password)) = trunk::phone_tenant(&model, &host, &user) else {
+            return self.respond(txn, 404, &[]);
+        };
+        let verdict = request
+            .lines(Header::Authorization)
+            .filter_map(AuthorizationHeader::parse)
+            .find(|h| h.realm == tenant.realm)
+            .map_or(Verdict::Missing, |header| {
+                self.digest.verify(self.now, &header, &tenant.realm, "REGISTER", request.request_uri(), |of| {
+                    (of == user).then(|| credential(password))
+                })
+            });
+        match verdict {
+            Verdict::Ok { user: as_user } if as_user == user => {}
+            Verdict::Ok { .. } | Verdict::Wrong => return self.respond(txn, 403, &[]),
+            Verdict::Missing | Verdict::Stale => {
+                let stale = verdict == Verdict::Stale;
+                let challenge = |a| self.digest.challenge(self.now, &tenant.realm, a, stale);
+                // Only what the stored password can be checked with.
+                let offers: Vec<String> = match credential(password) {
+                    Credential::Ha1 { md5: Some(_), sha256: None } => vec![challenge(Algorithm::Md5)],
+                    Credential::Ha1 { md5: None, sha256: Some(_) } => vec![challenge(Algorithm::Sha256)],
+                    _ => vec![challenge(Algorithm::Sha256), challenge(Algorithm::Md5)],
+                };
+                let headers: Vec<(&str, &str)> = offers.iter().map(|o| ("WWW-Authenticate", o.as_str())).collect();
+                return self.respond(txn, 401, &headers);
+            }
+        }
+        if self.registers.len() >= MAX_REGISTERS {
+            return self.respond(txn, 503, &[("Retry-After", "5")]);
+        }
+        let usual = request.expires().unwrap_or(DEFAULT_EXPIRES_S);
+        let remove_all = request.headers(Header::Contact).any(|c| c == "*");
+        if remove_all && (usual != 0 || request.headers(Header::Contact).count() != 1) {
+            return self.respond(txn, 400, &[]);
+        }
+        let contacts = request
+            .contacts()
+            .take(MAX_CONTACTS)
+            .map(|c| (c.uri.to_owned(), c.expires_s().unwrap_or(usual), c.q_milli()))
+            .collect();
+        let number = self.number();
+        let timer = self.timers.set(self.now.after_ns(ms(REGISTER_GUARD_MS)), Timer::Register(number));
+        self.registers.insert(number, (txn, timer));
+        let register = Register {
+            request: number,
+            tenant: tenant.name.clone(),
+            user,
+            call_id: request.call_id().to_owned(),
+            cseq: request.cseq().map_or(0, |(n, _)| n),
+            remove_all,
+            contacts,
+            flow: Flow { listener: source.listener, remote: source.remote },
+        };
+        self.envelope(None, Vec::new(), ToDomain::Register(register));
+    }
+
+    pub(super) fn registered(&mut self, request: u64, status: u16, contacts: &[(String, u32)]) {
+        let Some((txn, timer)) = self.registers.remove(&request) else { return };
+        self.timers.cancel(timer);
+        let values: Vec<String> = contacts.iter().map(|(uri, left_s)| format!("<{uri}>;expires={left_s}")).collect();
+        let headers: Vec<(&str, &str)> = values.iter().map(|v| ("Contact", v.as_str())).collect();
+        self.respond(txn, status, &headers);
+    }
+
+    /// The domain has not answered: the phone tries again later.
+    pub(super) fn register_silent(&mut self, request: u64) {
+        if let Some((txn, _)) = self.registers.remove(&request) {
+            self.respond(txn, 503, &[("Retry-After", "5")]);
+        }
+    }
+}
+
+/// A configured password: clear text, or HA1 with its algorithm.
+fn credential(password: &str) -> Credential {
+    if let Some(ha1) = password.strip_prefix("md5:") {
+        Credential::Ha1 { md5: Some(ha1.to_owned()), sha256: None }
+    } else if let Some(ha1) = password.strip_prefix("sha256:") {
+        Credential::Ha1 { md5: None, sha256: Some(ha1.to_owned()) }
+    } else {
+        Credential::Password(password.to_owned())
+    }
+}
