@@ -171,12 +171,12 @@ pub fn run(options: Options) -> Report {
     };
     let callers = Phones::new(phone(CALLERS, 101, &mut random), CALLERS, false);
     let agents = Phones::new(phone(AGENTS, 102, &mut random), AGENTS, true);
-    let config = ShardConfig { listeners: vec![Listener { id: 0, local: CENTRE }], number: 1, epoch: 1, ..ShardConfig::default() };
+    let config = ShardConfig::new(1, 1, vec![Listener { id: 0, local: CENTRE }], CENTRE.ip());
     let silence = Silence(Arc::new(cordboard_media::clip::Clip::from_samples(&[0; 8_000])));
     let mut shard = Shard::new(config, options.model.clone(), Arc::new(silence), Random::seeded(random.next_u64()), now);
-    shard.set_bugs(options.shard_bugs.clone());
+    shard.seed_bugs(options.shard_bugs);
     let mut domain = Domain::new(options.model.clone(), 1, 1, Random::seeded(random.next_u64()), now);
-    domain.set_bugs(options.domain_bugs.clone());
+    domain.seed_bugs(options.domain_bugs);
     let workgroups = options.model.tenants[0].workgroups.iter().map(|w| w.name.to_string()).collect();
     let mut world = World {
         now,
@@ -584,11 +584,17 @@ impl World {
             }
         }
         let shard = self.shard.counts();
-        if !shard.at_rest() {
+        if !shard.idle() {
             left.push(format!("the shard is not at rest: {shard:?}"));
         }
         let domain = self.domain.counts();
-        if !domain.at_rest() {
+        let at_rest = domain.interactions == 0
+            && domain.waiting + domain.offered + domain.taken + domain.listed == 0
+            && domain.ringing + domain.talking + domain.agents_reserved + domain.agents_busy == 0
+            && domain.backlog == 0
+            && domain.timers.leases + domain.timers.agents + domain.timers.plans + domain.timers.positions == 0
+            && domain.timers.deferred == 0;
+        if !at_rest {
             left.push(format!("the domain is not at rest: {domain:?}"));
         }
         for text in left {

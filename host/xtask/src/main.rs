@@ -59,7 +59,8 @@ fn run() -> Result<()> {
 fn demo(arguments: &[String]) -> Result<()> {
     needs::wasm_target()?;
     let components = plugins::build_all()?;
-    cargo::cargo().args(["build", "--release", "--quiet", "-p", "cordboard", "-p", "cordboard-sim"]).run()?;
+    host("cordboard")?;
+    host("cordboard-sim")?;
     cargo::program(cargo::release_binary("cordboard-demo"))
         .args(arguments)
         .env("CORDBOARD_BINARY", cargo::release_binary("cordboard"))
@@ -72,10 +73,17 @@ fn bench(arguments: &[String]) -> Result<()> {
     needs::wasm_target()?;
     needs::programs(&["sipp"])?;
     let components = plugins::build_all()?;
-    cargo::cargo().args(["build", "--release", "--quiet", "-p", "cordboard", "-p", "cordboard-bench"]).run()?;
+    host("cordboard")?;
+    host("cordboard-bench")?;
     cargo::program(cargo::release_binary("cordboard-bench"))
         .args(arguments)
         .env("CORDBOARD_BINARY", cargo::release_binary("cordboard"))
         .env("CORDBOARD_PLUGINS_DIR", components)
         .run()
+}
+
+/// Builds one package as it ships. One at a time: built together, packages share their features,
+/// and the server must not get the simulation's.
+fn host(package: &str) -> Result<()> {
+    cargo::cargo().args(["build", "--release", "--quiet", "--locked", "-p", package]).run()
 }

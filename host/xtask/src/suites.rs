@@ -108,7 +108,7 @@ fn end_to_end() -> Result<()> {
     needs::all_programs()?;
     let python = needs::pjsua2()?;
     let components = plugins::build_all()?;
-    cargo().args(["build", "--release", "--quiet", "--locked", "-p", "cordboard", "-p", "cordboard-sim"]).run()?;
+    crate::host("cordboard")?;
     cargo()
         .args(["test", "--release", "--quiet", "--locked", "-p", "cordboard-e2e", "--", "--test-threads=1"])
         .env("CORDBOARD_BINARY", release_binary("cordboard"))
