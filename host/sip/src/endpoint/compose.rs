@@ -114,7 +114,12 @@ fn split(line: &str) -> (&str, &str) {
 
 /// The ACK to a final response from 300 (17.1.1.3: the request's URI, Via, From, Call-ID, Route and
 /// CSeq number, the To of the response) or the CANCEL (9.1: the same with the request's own To).
-pub(super) fn derive(request: &[u8], method: &str, to: Option<&str>, reason: Option<&str>) -> Option<Vec<u8>> {
+pub(super) fn derive(
+    request: &[u8],
+    method: &str,
+    to: Option<&str>,
+    reason: Option<&str>,
+) -> Option<Vec<u8>> {
     let Written { uri, lines, .. } = written(request)?;
     let mut w = Writer::request(method, uri);
     for line in lines {
@@ -156,6 +161,8 @@ pub(super) fn again(request: &[u8], changes: &Changes<'_>) -> Option<Vec<u8>> {
                 }
             }
             name if changes.header.is_some_and(|(n, _)| n == name) => {}
+            // Credentials were for the target that asked for them.
+            "Authorization" | "Proxy-Authorization" if changes.uri.is_some() => {}
             _ => w.line(line),
         }
     }

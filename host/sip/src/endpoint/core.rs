@@ -56,7 +56,14 @@ impl Core {
     pub(super) fn new(config: Config, random: Random) -> Self {
         // An interval of zero would repeat without end at one moment.
         let times = Times::from_ms(config.t1_ms.max(1), config.t2_ms.max(1), config.t4_ms);
-        Self { config, times, random, timers: Timers::default(), out: VecDeque::new(), totals: Counts::default() }
+        Self {
+            config,
+            times,
+            random,
+            timers: Timers::default(),
+            out: VecDeque::new(),
+            totals: Counts::default(),
+        }
     }
 
     pub(super) fn send(&mut self, flow: Flow, bytes: &[u8]) {

@@ -31,7 +31,11 @@ impl Endpoint {
         if let Err(error) = message.check() {
             return self.on_unusable(source, &error);
         }
-        if message.is_request() { self.on_request(now, source, &message) } else { self.on_response(now, &message) }
+        if message.is_request() {
+            self.on_request(now, source, &message)
+        } else {
+            self.on_response(now, &message)
+        }
     }
 
     /// Answers what can be answered, without state, and drops the rest.
@@ -86,7 +90,9 @@ impl Endpoint {
         }
         match method {
             Method::Cancel => self.on_cancel(now, txn, request),
-            _ if request.to().is_some_and(|t| t.tag().is_some()) => self.on_in_dialog(now, txn, source, request),
+            _ if request.to().is_some_and(|t| t.tag().is_some()) => {
+                self.on_in_dialog(now, txn, source, request)
+            }
             _ => self.on_new_request(now, txn, source, request),
         }
     }
@@ -95,7 +101,9 @@ impl Endpoint {
     fn on_new_request(&mut self, now: Now, txn: u64, source: Source, request: &Message) {
         let method = request.method();
         match method {
-            Method::Other(_) => return self.respond_with(now, txn, 501, |b| b.header(Name::Allow, compose::ALLOW)),
+            Method::Other(_) => {
+                return self.respond_with(now, txn, 501, |b| b.header(Name::Allow, compose::ALLOW));
+            }
             // These mean something only in a dialog (12.2.2; RFC 3311 5.2; RFC 3262 3; RFC 6086 4.2.1).
             Method::Bye | Method::Update | Method::Prack | Method::Info => {
                 return self.respond_with(now, txn, 481, |b| b);

@@ -69,8 +69,7 @@ impl Endpoint {
         while let Some(wake) = self.core.timers.expired(now.mono_ns) {
             match wake {
                 Wake::Txn(id, timer) => {
-                    if let Told::TimedOut(txn) =
-                        self.txns.step(&mut self.core, now, id, Input::Fired(timer))
+                    if let Told::TimedOut(txn) = self.txns.step(&mut self.core, now, id, Input::Fired(timer))
                     {
                         self.on_timeout(now, id, &txn);
                     }

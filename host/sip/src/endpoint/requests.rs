@@ -37,7 +37,8 @@ impl Endpoint {
         let more = [("X-From", request.from.as_str()), ("X-To", &request.to)];
         let more = more.into_iter().chain(request.call_id.as_deref().map(|c| ("X-Call-ID", c)));
         let body_type = request.body.as_ref().map(|(t, _)| ("X-Type", t.as_str()));
-        let special = matches!(Method::recognise(&request.method), Method::Invite | Method::Ack | Method::Cancel);
+        let special =
+            matches!(Method::recognise(&request.method), Method::Invite | Method::Ack | Method::Cancel);
         if special
             || !crate::wire::text::is_token(&request.method)
             || !is_writable(&request.target, headers().chain(more).chain(body_type))
@@ -89,7 +90,9 @@ impl Endpoint {
         let Some(pending) = self.requests.get_mut(&number) else { return false };
         let Some(auth) = &mut pending.auth else { return false };
         let Some(to) = self.txns.get(txn_id).map(|t| t.flow) else { return false };
-        let Some((name, value)) = auth::answer(&mut self.core.random, auth, response, request) else { return false };
+        let Some((name, value)) = auth::answer(&mut self.core.random, auth, response, request) else {
+            return false;
+        };
         let Some(local) = self.core.local(to.listener) else { return false };
         pending.cseq += 1;
         let cseq = pending.cseq;

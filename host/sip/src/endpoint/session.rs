@@ -83,7 +83,11 @@ impl Endpoint {
         }
         self.drop_leg(now, leg_id);
         let leg = LegId(leg_id);
-        self.core.tell(if released { Event::Released { leg, crossed: false } } else { Event::Ended { leg, cause } });
+        self.core.tell(if released {
+            Event::Released { leg, crossed: false }
+        } else {
+            Event::Ended { leg, cause }
+        });
     }
 
     pub(super) fn send_bye_of(
@@ -210,7 +214,8 @@ impl Endpoint {
         let Some(leg) = self.legs.get_mut(leg_id) else { return };
         let (mine, theirs) = match &leg.phase {
             Phase::Talking(s) => {
-                let theirs = s.theirs.is_some_and(|t| self.txns.get(t).is_some_and(super::txns::Txn::is_open));
+                let theirs =
+                    s.theirs.is_some_and(|t| self.txns.get(t).is_some_and(super::txns::Txn::is_open));
                 // A 2xx of ours without ACK: our side of that exchange is not over (RFC 5407 3.1.4).
                 let open = s.ours.as_ref().is_some_and(|o| o.txn.is_some()) || s.owed_ack.is_some();
                 (open || invite && s.unacked.is_some(), theirs)
@@ -299,7 +304,8 @@ impl Endpoint {
             });
             w.finish(Some((SDP, sdp.as_bytes())))
         };
-        let txn = self.txns.start_client(&mut self.core, now, Owner::Offer(leg_id), flow, Method::Invite, start);
+        let txn =
+            self.txns.start_client(&mut self.core, now, Owner::Offer(leg_id), flow, Method::Invite, start);
         ours.txn = Some(txn);
     }
 
@@ -347,7 +353,11 @@ impl Endpoint {
             ours.glares += 1;
             // 14.1: "If the UAC is the owner of the Call-ID ... T has a randomly chosen value between 2.1 and
             // 4 seconds in units of 10 ms", otherwise between 0 and 2 seconds.
-            let wait_ms = if caller { 2_100 + 10 * self.core.random.below(191) } else { 10 * self.core.random.below(201) };
+            let wait_ms = if caller {
+                2_100 + 10 * self.core.random.below(191)
+            } else {
+                10 * self.core.random.below(201)
+            };
             ours.retry = Some(self.core.wake(now, ms(wait_ms), Wake::Leg(leg_id, LegTimer::Reoffer)));
             return;
         }
@@ -387,7 +397,9 @@ impl Endpoint {
         let Some(leg) = self.legs.get_mut(leg_id) else { return false };
         let flow = leg.flow();
         let (Some(auth), Some(dialog)) = (&mut leg.auth, &mut leg.dialog) else { return false };
-        let Some((name, value)) = auth::answer(&mut self.core.random, auth, response, request) else { return false };
+        let Some((name, value)) = auth::answer(&mut self.core.random, auth, response, request) else {
+            return false;
+        };
         let Some(local) = self.core.local(flow.listener) else { return false };
         let cseq = dialog.next_cseq();
         let txn = self.txns.start_client(&mut self.core, now, owner, flow, method, |_, branch| {

@@ -211,7 +211,9 @@ impl Txns {
         let slot = minted_slot(branch.strip_prefix(MAGIC_COOKIE)?)?;
         let (id, txn) = self.slots.in_slot(slot)?;
         // The branch is one of a kind; the method tells an INVITE from its CANCEL.
-        let fits = txn.is_client() && *txn.branch == *branch && txn.method == method.known().unwrap_or(Method::Other(""));
+        let fits = txn.is_client()
+            && *txn.branch == *branch
+            && txn.method == method.known().unwrap_or(Method::Other(""));
         fits.then_some(id)
     }
 
@@ -341,7 +343,8 @@ impl Txns {
             && txn.ack.is_empty()
             && matches!(txn.machine, Machine::InviteClient(_))
         {
-            txn.ack = compose::derive(&txn.last, "ACK", response.header(Name::To), None).unwrap_or_default().into();
+            txn.ack =
+                compose::derive(&txn.last, "ACK", response.header(Name::To), None).unwrap_or_default().into();
         }
         self.step(core, now, id, Input::Received(class))
     }

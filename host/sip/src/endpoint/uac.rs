@@ -54,26 +54,33 @@ impl Endpoint {
             Some(id) => id.as_str().into(),
             None => self.core.mint_call_id(),
         };
-        let txn = self.txns.start_client(&mut self.core, now, Owner::Leg(leg_id), peer, Method::Invite, |core, branch| {
-            let mut w = Writer::request("INVITE", &invite.target);
-            w.via(local, branch);
-            if !headers().any(|(n, _)| n.eq_ignore_ascii_case("Max-Forwards")) {
-                w.header("Max-Forwards", "70");
-            }
-            w.with_tag("From", &compose::bracketed(&invite.from), &tag);
-            w.header("To", &compose::bracketed(&invite.to));
-            w.header("Call-ID", &call_id);
-            w.cseq(1, "INVITE");
-            if !headers().any(|(n, _)| n.eq_ignore_ascii_case("Contact")) {
-                w.contact(local);
-            }
-            w.header("Allow", compose::ALLOW);
-            core.write_agent(&mut w, "User-Agent");
-            for (name, value) in headers() {
-                w.header(name, value);
-            }
-            w.finish(invite.sdp.as_ref().map(|sdp| (SDP, sdp.as_bytes())))
-        });
+        let txn = self.txns.start_client(
+            &mut self.core,
+            now,
+            Owner::Leg(leg_id),
+            peer,
+            Method::Invite,
+            |core, branch| {
+                let mut w = Writer::request("INVITE", &invite.target);
+                w.via(local, branch);
+                if !headers().any(|(n, _)| n.eq_ignore_ascii_case("Max-Forwards")) {
+                    w.header("Max-Forwards", "70");
+                }
+                w.with_tag("From", &compose::bracketed(&invite.from), &tag);
+                w.header("To", &compose::bracketed(&invite.to));
+                w.header("Call-ID", &call_id);
+                w.cseq(1, "INVITE");
+                if !headers().any(|(n, _)| n.eq_ignore_ascii_case("Contact")) {
+                    w.contact(local);
+                }
+                w.header("Allow", compose::ALLOW);
+                core.write_agent(&mut w, "User-Agent");
+                for (name, value) in headers() {
+                    w.header(name, value);
+                }
+                w.finish(invite.sdp.as_ref().map(|sdp| (SDP, sdp.as_bytes())))
+            },
+        );
         let calling = Calling {
             txn,
             offered: invite.sdp.is_some(),
@@ -290,11 +297,17 @@ impl Endpoint {
         leg.peer.to = to;
         let cseq = leg.invite_cseq;
         calling.provisional = false;
-        calling.txn =
-            self.txns.start_client(&mut self.core, now, Owner::Leg(leg_id), leg.peer, Method::Invite, |_, branch| {
+        calling.txn = self.txns.start_client(
+            &mut self.core,
+            now,
+            Owner::Leg(leg_id),
+            leg.peer,
+            Method::Invite,
+            |_, branch| {
                 let changes = Changes { uri, local, branch, cseq, header };
                 compose::again(request, &changes).unwrap_or_default()
-            });
+            },
+        );
     }
 
     /// A redirect target has said nothing for `silent_target_ms`.
@@ -324,8 +337,7 @@ impl Endpoint {
         let Phase::Calling(calling) = &mut leg.phase else { return };
         self.core.stop(&mut calling.silent);
         let (txn, sent, offered) = (calling.txn, calling.provisional, calling.offered);
-        leg.phase =
-            Phase::Cancelling(Cancelling { txn, sent, offered, reason: reason.map(str::to_owned) });
+        leg.phase = Phase::Cancelling(Cancelling { txn, sent, offered, reason: reason.map(str::to_owned) });
         if sent {
             self.txns.start_cancel(&mut self.core, now, txn, reason);
         }
@@ -377,7 +389,10 @@ fn contacts(response: &Message, seen: &[String]) -> Vec<String> {
         let uri = contact.uri.split('?').next().unwrap_or("");
         let Ok(parsed) = Uri::parse(uri) else { continue };
         let known = |other: &str| Uri::parse(other).is_ok_and(|o| o.same_as(&parsed));
-        if parsed.socket_addr().is_some() && !seen.iter().any(|s| known(s)) && !found.iter().any(|f| known(f.1)) {
+        if parsed.socket_addr().is_some()
+            && !seen.iter().any(|s| known(s))
+            && !found.iter().any(|f| known(f.1))
+        {
             found.push((contact.q_milli(), uri));
         }
     }

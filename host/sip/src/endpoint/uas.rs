@@ -88,8 +88,7 @@ impl Endpoint {
         let Some(session) = self.legs.get_mut(leg_id).and_then(Leg::session) else { return };
         let Some(unacked) = &mut session.unacked else { return };
         unacked.interval_ns = unacked.interval_ns.saturating_mul(2).min(self.core.times.t2_ns);
-        let wake: TimerId =
-            self.core.wake(now, unacked.interval_ns, Wake::Leg(leg_id, LegTimer::Repeat2xx));
+        let wake: TimerId = self.core.wake(now, unacked.interval_ns, Wake::Leg(leg_id, LegTimer::Repeat2xx));
         unacked.repeat = Some(wake);
         let txn = unacked.txn;
         self.txns.step(&mut self.core, now, txn, Input::Respond(Class::Success));
@@ -137,7 +136,13 @@ impl Endpoint {
     }
 
     /// Refuses an unanswered call; the leg is gone.
-    pub(super) fn send_refusal(&mut self, now: Now, leg_id: u64, status: u16, headers: &[(&str, &str)]) -> bool {
+    pub(super) fn send_refusal(
+        &mut self,
+        now: Now,
+        leg_id: u64,
+        status: u16,
+        headers: &[(&str, &str)],
+    ) -> bool {
         let Some(leg) = self.legs.get(leg_id) else { return false };
         let Phase::Ringing(ringing) = &leg.phase else { return false };
         let (txn, status) = (ringing.txn, if (300..700).contains(&status) { status } else { 500 });
@@ -182,7 +187,9 @@ impl Endpoint {
 
     /// A response that makes or refreshes a dialog: with our Contact (12.1.1), and SDP if there is any.
     pub(super) fn respond_in_dialog(&mut self, now: Now, txn_id: u64, status: u16, sdp: Option<&str>) {
-        let Some(local) = self.txns.get(txn_id).and_then(|t| self.core.local(t.flow.listener)) else { return };
+        let Some(local) = self.txns.get(txn_id).and_then(|t| self.core.local(t.flow.listener)) else {
+            return;
+        };
         self.respond_with(now, txn_id, status, |b| {
             let b = b.format(Name::Contact, format_args!("<sip:{local}>"));
             // 13.3.1.4: the 2xx SHOULD have Allow and Supported.
@@ -195,7 +202,13 @@ impl Endpoint {
     }
 
     /// Responds to the request of a server transaction that is still open; `more` adds headers.
-    pub(super) fn respond_with(&mut self, now: Now, txn_id: u64, status: u16, more: impl FnOnce(Builder) -> Builder) {
+    pub(super) fn respond_with(
+        &mut self,
+        now: Now,
+        txn_id: u64,
+        status: u16,
+        more: impl FnOnce(Builder) -> Builder,
+    ) {
         let Some(txn) = self.txns.get_mut(txn_id) else { return };
         let Some(request) = &txn.request else { return };
         if status > 100 && txn.to_tag.is_empty() && request.to().is_some_and(|t| t.tag().is_none()) {

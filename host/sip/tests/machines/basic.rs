@@ -124,7 +124,10 @@ fn cancel_waits_for_a_provisional_response() {
     assert_eq!(net.sent(0, "CANCEL"), 0, "9.1: not before a provisional response");
     assert!(matches!(net.next(0, 5_000), Some(Event::Released { crossed: false, .. })));
     assert_eq!(net.sent(0, "CANCEL"), 1);
-    assert!(matches!(net.drained(1)[..], [Event::Incoming { .. }, Event::Ended { cause: End::Cancelled(_), .. }]));
+    assert!(matches!(
+        net.drained(1)[..],
+        [Event::Incoming { .. }, Event::Ended { cause: End::Cancelled(_), .. }]
+    ));
     net.assert_nothing_left();
 }
 
@@ -233,7 +236,9 @@ fn a_lost_200_is_repeated_until_its_ack_and_each_200_gets_one() {
 fn without_an_ack_the_callee_sends_bye_after_64_t1() {
     let mut net = Net::new(2);
     net.filter =
-        Some(Box::new(|_, m| if m.is_request() && m.method().as_str() == "ACK" { Fate::Drop } else { Fate::Pass }));
+        Some(Box::new(
+            |_, m| if m.is_request() && m.method().as_str() == "ACK" { Fate::Drop } else { Fate::Pass },
+        ));
     let a = net.place(0, net.invite(1));
     let b = net.incoming(1);
     let start = net.now;

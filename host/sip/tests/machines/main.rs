@@ -3,3 +3,7 @@
 mod harness;
 
 mod basic;
+mod outgoing;
+mod random;
+mod screening;
+mod session;
