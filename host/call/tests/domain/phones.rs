@@ -1,0 +1,87 @@
+//! Registered phones: who can be rung, where, and until when.
+
+use cordboard_call::domain::{Input, Output};
+use cordboard_call::messages::*;
+use cordboard_call::model::{Model, Phone};
+
+use crate::harness::*;
+
+fn registered() -> Model {
+    let mut m = small();
+    m.tenants[0].agents[0].phone = Phone::Registered { user: "alice".into(), password: "secret".into() };
+    m
+}
+
+fn register(w: &mut World, cseq: u32, contacts: &[(&str, u32)]) -> (u16, Vec<(String, u32)>) {
+    let register = Register {
+        request: u64::from(cseq),
+        tenant: "acme".into(),
+        user: "alice".into(),
+        call_id: "reg".into(),
+        cseq,
+        remove_all: false,
+        contacts: contacts.iter().map(|(uri, s)| ((*uri).to_owned(), *s, 1_000)).collect(),
+        flow: Flow { listener: 3, remote: "127.0.0.1:5099".parse().expect("an address") },
+    };
+    let envelope = w.envelope(None, ToDomain::Register(register));
+    w.input(Input::Bus(envelope));
+    let answer = w.last.iter().find_map(|o| match o {
+        Output::Bus(_, e) => match &e.body {
+            ToShard::Registered { status, contacts, .. } => Some((*status, contacts.clone())),
+            _ => None,
+        },
+        _ => None,
+    });
+    answer.expect("every REGISTER is answered")
+}
+
+#[test]
+fn an_agent_without_a_phone_is_not_asked_until_it_registers() {
+    let mut w = World::new(registered());
+    w.log_in("alice");
+    assert!(!w.agent("alice").reachable);
+    w.queued("support");
+    assert!(w.offers().is_empty());
+    assert_eq!(register(&mut w, 1, &[("sip:alice@127.0.0.1:5099", 60)]), (200, vec![("sip:alice@127.0.0.1:5099".into(), 60)]));
+    let offer = w.offers().remove(0).1;
+    assert_eq!(offer.agents[0].uri, "sip:alice@127.0.0.1:5099");
+    assert_eq!(offer.agents[0].flow.map(|f| f.listener), Some(3));
+}
+
+#[test]
+fn an_expired_registration_is_a_phone_that_is_not_there() {
+    let mut w = World::new(registered());
+    w.log_in("alice");
+    register(&mut w, 1, &[("sip:alice@h", 60)]);
+    w.pass_ms(30_000);
+    register(&mut w, 2, &[("sip:alice@h", 60)]);
+    w.pass_ms(59_999);
+    assert_eq!(w.domain.counts().agents_ready, 1);
+    w.pass_ms(1);
+    assert_eq!(w.domain.counts().agents_ready, 0);
+    assert_eq!(w.domain.counts().timers.bindings, 0);
+    w.queued("support");
+    assert!(w.offers().is_empty());
+}
+
+#[test]
+fn a_deregistration_takes_effect_at_once_and_strangers_are_refused() {
+    let mut w = World::new(registered());
+    w.log_in("alice");
+    register(&mut w, 1, &[("sip:alice@h", 60)]);
+    assert_eq!(register(&mut w, 2, &[("sip:alice@h", 0)]), (200, Vec::new()));
+    assert_eq!(w.domain.counts().agents_ready, 0);
+    let stranger = Register {
+        request: 9,
+        tenant: "acme".into(),
+        user: "mallory".into(),
+        call_id: "x".into(),
+        cseq: 1,
+        remove_all: false,
+        contacts: Vec::new(),
+        flow: Flow { listener: 3, remote: "127.0.0.1:5099".parse().expect("an address") },
+    };
+    let envelope = w.envelope(None, ToDomain::Register(stranger));
+    w.input(Input::Bus(envelope));
+    assert!(matches!(w.sent.last().map(|e| &e.body), Some(ToShard::Registered { status: 404, .. })));
+}
