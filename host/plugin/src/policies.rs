@@ -100,6 +100,8 @@ impl WasmPolicies {
         };
         let answer = answer.and_then(check);
         if let Err(fault) = &answer {
+            // The next question looks anew whether the version still serves.
+            place.living = None;
             registry.fault(&place.version, fault);
         }
         answer
@@ -200,15 +202,7 @@ impl Policies for WasmPolicies {
             plugin,
             &seen,
             |living| living.instance.call_place(&mut living.store, &asked),
-            |placement| {
-                if placement.plan.len() > MAX_PLAN_STEPS {
-                    return Err(Fault::Nonsense(format!(
-                        "a plan of {} steps, and {MAX_PLAN_STEPS} are the most",
-                        placement.plan.len()
-                    )));
-                }
-                Ok(placement)
-            },
+            |placement| check_place(placement, entry.arrived_ms),
         )?;
         let plan = placement.plan.into_iter().filter_map(|step| {
             let action = match step.action {
@@ -250,6 +244,40 @@ impl Policies for WasmPolicies {
             |order| check(order, agents),
         )
     }
+}
+
+/// How far a key or a step may lie from the arrival: 30 days. More would only overflow later sums.
+const FARTHEST_MS: u64 = 30 * 86_400_000;
+/// Skills that one step may drop.
+const MOST_SKILLS: usize = 256;
+
+/// A key near the arrival, and a plan that the domain's timers can keep.
+fn check_place(placement: wit::Placement, arrived_ms: i64) -> Result<wit::Placement, Fault> {
+    let nonsense = |text: String| Err(Fault::Nonsense(text));
+    if placement.key_ms.abs_diff(arrived_ms) > FARTHEST_MS {
+        return nonsense(format!("a key of {} for an arrival at {arrived_ms}", placement.key_ms));
+    }
+    if placement.plan.len() > MAX_PLAN_STEPS {
+        return nonsense(format!(
+            "a plan of {} steps, and {MAX_PLAN_STEPS} are the most",
+            placement.plan.len()
+        ));
+    }
+    for step in &placement.plan {
+        if step.after_ms > FARTHEST_MS {
+            return nonsense(format!("a step after {} ms", step.after_ms));
+        }
+        match &step.action {
+            wit::Action::DropSkills(skills) if skills.len() > MOST_SKILLS => {
+                return nonsense(format!("a step that drops {} skills", skills.len()));
+            }
+            wit::Action::RaiseMs(ms) if ms.unsigned_abs() > FARTHEST_MS => {
+                return nonsense(format!("a step that raises by {ms} ms"));
+            }
+            _ => {}
+        }
+    }
+    Ok(placement)
 }
 
 /// Every index once, and none beyond the columns.

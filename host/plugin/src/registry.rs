@@ -329,9 +329,11 @@ impl Registry {
                     history: Mutex::default(),
                 };
                 plugin.put(version.clone());
-                self.0.shelve(|plugins| {
-                    plugins.insert(name.clone(), Arc::new(plugin));
-                });
+                let mut other_world = None;
+                self.0.shelve(|plugins| other_world = plugins.insert(name.clone(), Arc::new(plugin)));
+                if let Some(other_world) = other_world {
+                    other_world.active.store(None);
+                }
                 None
             }
         };
@@ -358,12 +360,14 @@ impl Registry {
     /// Takes a plugin out of service. What runs on it ends on it.
     pub fn remove(&self, name: &str) -> bool {
         let _changing = self.0.changing();
-        let mut removed = false;
-        self.0.shelve(|plugins| removed = plugins.remove(name).is_some());
-        if removed {
+        let mut removed = None;
+        self.0.shelve(|plugins| removed = plugins.remove(name));
+        if let Some(removed) = &removed {
+            // Whoever holds the plugin sees that nothing is in service.
+            removed.active.store(None);
             (self.0.events)(PluginEvent::Removed { plugin: name.into() });
         }
-        removed
+        removed.is_some()
     }
 
     /// All plugins, by name.
