@@ -146,6 +146,7 @@ pub fn answer_302(request: &Message, source: SocketAddr, key: &Key, contacts: &[
         .iter()
         .fold(start(request, source, key, 302), |b, (uri, q_milli)| {
             let q_milli = (*q_milli).min(1000);
+            // Three decimals at most (25.1).
             b.format(Name::Contact, format_args!("<{uri}>;q={}.{:03}", q_milli / 1000, q_milli % 1000))
         })
         .finish()

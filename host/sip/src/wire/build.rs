@@ -5,7 +5,7 @@
 //! smuggle a header in. Content-Length is written by `finish` and by nobody else.
 
 use std::fmt::{self, Write as _};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use super::address::Via;
 use super::message::Message;
@@ -51,11 +51,13 @@ impl Builder {
     pub fn response_to(request: &Message, source: Option<SocketAddr>, status: u16, reason: &str) -> Self {
         let mut b = Self::empty();
         let reason = if reason.is_empty() { reason_phrase(status) } else { reason };
-        let _ = write!(b.out_text(), "SIP/2.0 {status} ");
+        b.out.extend_from_slice(b"SIP/2.0 ");
+        b.number(u32::from(status));
+        b.out.push(b' ');
         b.value(reason);
         b.end_line();
         for (i, line) in request.raw_lines(Name::Via).enumerate() {
-            b.name(Name::Via.as_str());
+            b.known(Name::Via);
             match source.filter(|_| i == 0).and_then(|s| Some((s, request.top_via()?))) {
                 Some((source, via)) => b.via_from(line, &via, source),
                 None => b.raw(line),
@@ -85,9 +87,8 @@ impl Builder {
     #[must_use]
     pub fn to_tag(mut self, tag: &str) -> Self {
         if let Some(at) = self.tag_at.take().filter(|_| is_token(tag)) {
-            let tail = self.out.split_off(at);
-            let _ = write!(self.out_text(), ";tag={tag}");
-            self.out.extend_from_slice(&tail);
+            // Before the line end after To, which is the last line unless headers were added.
+            self.out.splice(at..at, b";tag=".iter().copied().chain(tag.bytes()));
         }
         self
     }
@@ -143,7 +144,8 @@ impl Builder {
     #[must_use]
     pub fn finish(mut self) -> Vec<u8> {
         let body = self.body.take().unwrap_or_default();
-        let _ = write!(self.out_text(), "Content-Length: {}", body.len());
+        self.out.extend_from_slice(b"Content-Length: ");
+        self.number(body.len() as u32);
         self.out.extend_from_slice(b"\r\n\r\n");
         self.out.extend_from_slice(&body);
         self.out
@@ -160,6 +162,42 @@ impl Builder {
         self.out.extend_from_slice(name.as_bytes());
         self.out.extend_from_slice(b": ");
         true
+    }
+
+    fn known(&mut self, name: Name) {
+        self.out.extend_from_slice(name.as_str().as_bytes());
+        self.out.extend_from_slice(b": ");
+    }
+
+    /// Decimal digits, without the cost of a formatter.
+    fn number(&mut self, mut number: u32) {
+        let mut digits = [0; 10];
+        let mut at = digits.len();
+        loop {
+            at -= 1;
+            digits[at] = b'0' + (number % 10) as u8;
+            number /= 10;
+            if number == 0 {
+                break;
+            }
+        }
+        self.out.extend_from_slice(&digits[at..]);
+    }
+
+    fn address(&mut self, address: IpAddr) {
+        match address {
+            IpAddr::V4(v4) => {
+                for (i, octet) in v4.octets().into_iter().enumerate() {
+                    if i > 0 {
+                        self.out.push(b'.');
+                    }
+                    self.number(u32::from(octet));
+                }
+            }
+            IpAddr::V6(v6) => {
+                let _ = write!(self.out_text(), "{v6}");
+            }
+        }
     }
 
     fn value(&mut self, value: &str) {
@@ -184,7 +222,7 @@ impl Builder {
 
     fn copy_in_place(&mut self, from: &Message, name: Name) {
         for line in from.raw_lines(name) {
-            self.name(name.as_str());
+            self.known(name);
             self.raw(line);
             self.end_line();
         }
@@ -197,25 +235,39 @@ impl Builder {
         if same_host && via.rport.is_none() && via.received.is_none() {
             return self.raw(line);
         }
-        let host = if via.host.contains(':') { format!("[{}]", via.host) } else { via.host.to_owned() };
-        let _ = write!(self.out_text(), "SIP/2.0/{} {host}", via.transport);
+        self.out.extend_from_slice(b"SIP/2.0/");
+        self.value(via.transport);
+        self.out.push(b' ');
+        let v6 = via.host.contains(':');
+        self.out.extend_from_slice(if v6 { b"[" } else { b"" });
+        self.value(via.host);
+        self.out.extend_from_slice(if v6 { b"]" } else { b"" });
         if let Some(port) = via.port {
-            let _ = write!(self.out_text(), ":{port}");
+            self.out.push(b':');
+            self.number(u32::from(port));
         }
         // A `received` or a filled `rport` of the sender's own making is not ours to echo.
         for (name, value) in via.params.iter() {
             if name.eq_ignore_ascii_case("received") || name.eq_ignore_ascii_case("rport") {
                 continue;
             }
-            let _ = write!(self.out_text(), ";{name}");
+            self.out.push(b';');
+            self.value(name);
             if let Some(value) = value {
-                let quote = if is_token(value) || host_address(value).is_some() { "" } else { "\"" };
-                let _ = write!(self.out_text(), "={quote}{value}{quote}");
+                let plain = is_token(value) || host_address(value).is_some();
+                self.out.extend_from_slice(if plain { b"=" } else { b"=\"" });
+                self.value(value);
+                self.out.extend_from_slice(if plain { b"" } else { b"\"" });
             }
         }
-        let _ = write!(self.out_text(), ";received={}", source.ip());
+        self.out.extend_from_slice(b";received=");
+        self.address(source.ip());
         if via.rport.is_some() {
-            let _ = write!(self.out_text(), ";rport={}", source.port());
+            self.out.extend_from_slice(b";rport=");
+            self.number(u32::from(source.port()));
+        }
+        if memchr::memchr(b',', line).is_none() {
+            return;
         }
         let text = String::from_utf8_lossy(line);
         if let (_, Some(rest)) = super::text::split_outside(&text, b',') {

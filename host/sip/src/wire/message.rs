@@ -95,6 +95,11 @@ struct Inner {
     oddities: Option<&'static str>,
 }
 
+/// Headers that stand once in a message; the first [`NEEDED`] of them stand in every message (8.1.1).
+const SINGLE: [Name; 6] =
+    [Name::CallId, Name::CSeq, Name::From, Name::To, Name::MaxForwards, Name::ContentType];
+const NEEDED: usize = 4;
+
 impl Message {
     /// Indexes a datagram. Header values may hold anything: folds read as blanks, broken UTF-8 as
     /// question marks (the bytes themselves stay as they came, and a response echoes them).
@@ -141,15 +146,21 @@ impl Message {
         } else if let Some(reason) = self.0.oddities {
             return bad(Fault::Header, 400, reason);
         }
-        for name in [Name::CallId, Name::CSeq, Name::From, Name::To, Name::MaxForwards, Name::ContentType] {
-            let needed = !matches!(name, Name::MaxForwards | Name::ContentType);
-            let mut lines = self.lines(name);
-            match (lines.next(), lines.next()) {
-                (Some(""), _) => return bad(Fault::Header, 400, &format!("{} is empty", name.as_str())),
-                (None, _) if needed => return bad(Fault::Header, 400, &format!("no {}", name.as_str())),
-                (_, Some(_)) => return bad(Fault::Header, 400, &format!("more than one {}", name.as_str())),
-                _ => {}
-            }
+        let mut seen = 0_u8;
+        for field in &self.0.fields {
+            let Some(bit) = SINGLE.iter().position(|n| *n == field.name) else { continue };
+            let problem = if field.start == field.end {
+                "is empty"
+            } else if seen & 1 << bit != 0 {
+                "stands there more than once"
+            } else {
+                seen |= 1 << bit;
+                continue;
+            };
+            return bad(Fault::Header, 400, &format!("{} {problem}", field.name.as_str()));
+        }
+        if let Some(bit) = (0..NEEDED).find(|bit| seen & 1 << bit == 0) {
+            return bad(Fault::Header, 400, &format!("no {}", SINGLE[bit].as_str()));
         }
         for (name, address) in [("From", self.from()), ("To", self.to())] {
             // A URI of a scheme that we do not know is a URI all the same.

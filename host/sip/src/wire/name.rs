@@ -139,17 +139,17 @@ const fn slot(len: usize, first: u8, last: u8) -> usize {
     (len * 7 + first * 29 + last * 3) % SLOTS
 }
 
-/// Open addressing: a slot holds a position in `Name::ALL` plus one, zero ends a chain.
-static TABLE: [u8; SLOTS] = {
-    let mut table = [0; SLOTS];
+/// Open addressing: an empty text ends a chain.
+static TABLE: [(&[u8], Name); SLOTS] = {
+    let mut table: [(&[u8], Name); SLOTS] = [(&[], Name::Other); SLOTS];
     let mut i = 0;
     while i < Name::ALL.len() {
         let text = Name::ALL[i].as_str().as_bytes();
         let mut at = slot(text.len(), text[0], text[text.len() - 1]);
-        while table[at] != 0 {
+        while !table[at].0.is_empty() {
             at = (at + 1) % SLOTS;
         }
-        table[at] = i as u8 + 1;
+        table[at] = (text, Name::ALL[i]);
         i += 1;
     }
     table
@@ -165,14 +165,14 @@ impl Name {
             [first, .., last] => (*first, *last),
         };
         let mut at = slot(name.len(), first, last);
-        while TABLE[at] != 0 {
-            let candidate = Self::ALL[usize::from(TABLE[at]) - 1];
-            if candidate.as_str().as_bytes().eq_ignore_ascii_case(name) {
+        loop {
+            let (text, candidate) = TABLE[at];
+            // Nearly everybody writes names as the RFC does.
+            if text.is_empty() || text == name || text.eq_ignore_ascii_case(name) {
                 return candidate;
             }
             at = (at + 1) % SLOTS;
         }
-        Self::Other
     }
 
     fn of_compact(letter: u8) -> Self {

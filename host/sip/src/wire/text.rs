@@ -30,7 +30,17 @@ static TOKEN: [bool; 256] = {
 /// Without the blanks at both ends (SP, HTAB; LF and CR too, which only a body may still hold).
 #[must_use]
 pub fn trim(text: &str) -> &str {
-    text.trim_matches([' ', '\t', '\r', '\n'])
+    let blank = |b: u8| matches!(b, b' ' | b'\t' | b'\r' | b'\n');
+    let bytes = text.as_bytes();
+    let mut end = bytes.len();
+    while end > 0 && blank(bytes[end - 1]) {
+        end -= 1;
+    }
+    let mut start = 0;
+    while start < end && blank(bytes[start]) {
+        start += 1;
+    }
+    &text[start..end]
 }
 
 /// Cuts `text` at the first `separator` that stands outside of quotes and of angle brackets.
@@ -40,7 +50,13 @@ pub fn trim(text: &str) -> &str {
 #[must_use]
 pub fn split_outside(text: &str, separator: u8) -> (&str, Option<&str>) {
     let bytes = text.as_bytes();
-    let (mut quoted, mut bracket, mut i) = (false, false, 0);
+    // Nearly every value has neither quotes nor brackets before its separator.
+    let mut i = match memchr::memchr3(separator, b'"', b'<', bytes) {
+        None => return (text, None),
+        Some(i) if bytes[i] == separator => return (&text[..i], Some(&text[i + 1..])),
+        Some(i) => i,
+    };
+    let (mut quoted, mut bracket) = (false, false);
     while i < bytes.len() {
         match bytes[i] {
             b'\\' if quoted => i += 1,

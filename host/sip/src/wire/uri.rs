@@ -269,8 +269,27 @@ fn cut<'a>(text: &'a str, any: &[u8]) -> (&'a str, &'a str) {
     text.split_at(text.bytes().position(|b| any.contains(&b)).unwrap_or(text.len()))
 }
 
+/// Bytes that may stand anywhere after the scheme and need no second look.
+static PLAIN: [bool; 256] = {
+    let mut table = [true; 256];
+    let mut i = 0;
+    while i <= b' ' as usize {
+        table[i] = false;
+        i += 1;
+    }
+    let mut special = b"<>\"%\x7f".as_slice();
+    while let [byte, rest @ ..] = special {
+        table[*byte as usize] = false;
+        special = rest;
+    }
+    table
+};
+
 fn check_characters(text: &str) -> Result<(), UriError> {
     let bytes = text.as_bytes();
+    if bytes.iter().all(|b| PLAIN[usize::from(*b)]) {
+        return Ok(());
+    }
     for (i, b) in bytes.iter().enumerate() {
         match b {
             b'%' if !bytes.get(i + 1..i + 3).is_some_and(|h| h.iter().all(u8::is_ascii_hexdigit)) => {
