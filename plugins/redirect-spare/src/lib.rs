@@ -123,7 +123,7 @@ mod tests {
 
     #[test]
     fn a_class_can_have_weights_of_its_own() {
-        settings([("class.carrier", "b=10, *=1"), ("ttl_s", "30")]);
+        settings([("classes", "elsewhere: a=1\ncarrier : b=10, *=1"), ("ttl_s", "30")]);
         let nodes = [node("a", 100, 0, 0), node("b", 100, 0, 0), node("c", 100, 100, 0)];
         let plan = Spare::plan(&nodes, &["carrier".to_owned(), "other".to_owned()]);
         assert_eq!(plan.ttl_ms, 30_000);
@@ -135,10 +135,10 @@ mod tests {
     fn an_override_that_cannot_be_read_or_leaves_no_node_is_none() {
         let nodes = [node("a", 100, 0, 0), node("b", 100, 100, 0)];
         for text in ["a", "a=x", "a=1001", "b=5", ""] {
-            settings([("class.carrier", text)]);
+            settings([("classes", &format!("carrier:{text}"))]);
             assert_eq!(Spare::plan(&nodes, &["carrier".to_owned()]).classes.len(), 1, "{text:?}");
         }
-        settings([("class.carrier", "gone=5,a=7")]);
+        settings([("classes", "carrier:gone=5,a=7")]);
         assert_eq!(Spare::plan(&nodes, &["carrier".to_owned()]).classes[1].weights, [7, 0]);
     }
 }

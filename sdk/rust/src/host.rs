@@ -80,7 +80,9 @@ pub fn enter() {
         use std::sync::Once;
         static ONCE: Once = Once::new();
         ONCE.call_once(|| {
-            std::panic::set_hook(Box::new(|panic| line(Level::Error, &panic.to_string())));
+            std::panic::set_hook(Box::new(|panic| {
+                line(Level::Error, &panic.to_string().replace('\n', " "));
+            }));
         });
     }
 }
