@@ -73,7 +73,7 @@ pub enum Item {
         hz: u16,
         /// Its length in milliseconds.
         ms: u32,
-        /// The level, usually -40 to 0; 0 dBm0 is 3.14 dB (mu-law) below the codec's full scale.
+        /// The level, usually -40 to 0; 0 dBm0 is 3.17 dB below the full scale of the codec.
         level_dbm0: i8,
     },
     /// DTMF as audible tones in the audio, for peers without telephone events.

@@ -206,7 +206,7 @@ fn put(out: &mut Vec<u8>, word: u32) {
 pub fn ntp(unix_ns: u64) -> u64 {
     const UNIX_EPOCH_IN_NTP_S: u64 = 2_208_988_800;
     let (s, ns) = (unix_ns / 1_000_000_000, unix_ns % 1_000_000_000);
-    (s + UNIX_EPOCH_IN_NTP_S) << 32 | (ns << 32) / 1_000_000_000
+    ((s + UNIX_EPOCH_IN_NTP_S) << 32) | ((ns << 32) / 1_000_000_000)
 }
 
 /// The middle 32 bits of an NTP time: 65536ths of a second.

@@ -21,10 +21,13 @@ fn sine() -> &'static [f32; RATE] {
     })
 }
 
-/// The peak of a sine of a level; a full-scale sine is +3.14 dBm0 (ITU-T G.711 table 5).
+/// The level of a full-scale sine in mu-law (ITU-T G.711; in A-law it is 0.03 dB less).
+const FULL_SCALE_DBM0: f32 = 3.17;
+
+/// The peak of a sine of a level in dBm0.
 #[must_use]
 pub fn amplitude(level_dbm0: i8) -> f32 {
-    (32767.0 * 10_f32.powf((f32::from(level_dbm0) - 3.14) / 20.0)).min(32767.0)
+    (32767.0 * 10_f32.powf((f32::from(level_dbm0) - FULL_SCALE_DBM0) / 20.0)).min(32767.0)
 }
 
 /// The sample number `n` of a tone.

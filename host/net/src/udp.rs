@@ -154,13 +154,7 @@ impl Port {
         if self.backlog.is_empty() {
             rest = &rest[self.push(rest)..];
         }
-        for (to, bytes) in rest {
-            if self.backlog.len() < self.backlog_max {
-                self.backlog.push_back((*to, bytes.to_vec()));
-            } else {
-                self.counters.overflowed += 1;
-            }
-        }
+        self.queue(rest);
     }
 
     /// Sends what waits, as far as the kernel takes it; true when nothing waits any more.
@@ -183,6 +177,17 @@ impl Port {
     #[must_use]
     pub fn backlog(&self) -> usize {
         self.backlog.len()
+    }
+
+    /// Keeps what the kernel did not take, as far as there is room.
+    fn queue(&mut self, datagrams: &[(SocketAddr, &[u8])]) {
+        for (to, bytes) in datagrams {
+            if self.backlog.len() < self.backlog_max {
+                self.backlog.push_back((*to, bytes.to_vec()));
+            } else {
+                self.counters.overflowed += 1;
+            }
+        }
     }
 
     /// Gives datagrams to the kernel until it takes no more; says how many are done with.
@@ -312,17 +317,15 @@ mod tests {
 
     #[test]
     fn what_the_kernel_does_not_take_waits_in_a_bounded_backlog() {
-        // A socket that is full for ever: its neighbour never reads, and neither drops nor blocks here.
-        let (mut port, other) = (bind("127.0.0.1:0"), bind("127.0.0.1:0"));
+        // The loopback is never full, so the test fills the backlog itself.
+        let (mut port, mut other) = (bind("127.0.0.1:0"), bind("127.0.0.1:0"));
+        let to = other.local_addr();
         port.backlog_max = 3;
-        port.backlog = (0..3).map(|i| (other.local_addr(), vec![i])).collect();
-        // With a backlog that is not empty new datagrams queue behind it, in order.
-        let waiting = std::mem::take(&mut port.backlog);
-        port.backlog = waiting;
-        port.send_batch(&[(other.local_addr(), &[9])]);
-        let mut other = other;
+        port.queue(&[(to, b"0"), (to, b"1"), (to, b"2"), (to, b"3"), (to, b"4")]);
+        assert_eq!((port.backlog(), port.counters().overflowed), (3, 2));
+        port.send_batch(&[(to, b"5")]);
         let bodies: Vec<_> = receive(&mut other, 4).into_iter().map(|(_, body)| body[0]).collect();
-        assert_eq!(bodies, [0, 1, 2, 9]);
+        assert_eq!(bodies, *b"0125", "what waited goes first");
         assert_eq!(port.backlog(), 0);
     }
 }

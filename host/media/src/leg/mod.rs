@@ -338,10 +338,10 @@ impl Leg {
                         payload,
                     );
                 }
-                if let Some(detector) = &mut self.detector {
-                    if let Some(heard_ms) = detector.feed(payload.iter().map(|octet| law.decode(*octet))) {
-                        out.events.push(Event::Tone { leg: self.id, hz: detector.hz(), ms: heard_ms });
-                    }
+                if let Some(detector) = &mut self.detector
+                    && let Some(heard_ms) = detector.feed(payload.iter().map(|octet| law.decode(*octet)))
+                {
+                    out.events.push(Event::Tone { leg: self.id, hz: detector.hz(), ms: heard_ms });
                 }
             }
             Kind::Event(event) => {

@@ -43,9 +43,6 @@ pub struct Config {
     pub max_commands: usize,
     /// Pieces of recordings (a second each) that may wait for the disk.
     pub max_pieces: usize,
-    /// Under load, packets are gathered for up to so many microseconds, which saves half of the
-    /// wake-ups; 0 handles each as it comes.
-    pub gather_us: u32,
     /// Seeds the SSRCs and the beginnings of sequences: from the system's randomness in production.
     pub seed: [u8; 32],
 }
@@ -54,16 +51,7 @@ impl Config {
     /// The usual sizes for an address and a range.
     #[must_use]
     pub fn new(bind: IpAddr, advertised: IpAddr, ports: RangeInclusive<u16>, seed: [u8; 32]) -> Self {
-        Self {
-            bind,
-            advertised,
-            ports,
-            max_legs: 4096,
-            max_commands: 16_384,
-            max_pieces: 1024,
-            gather_us: 1000,
-            seed,
-        }
+        Self { bind, advertised, ports, max_legs: 4096, max_commands: 16_384, max_pieces: 1024, seed }
     }
 }
 

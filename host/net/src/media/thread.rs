@@ -9,7 +9,6 @@ use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
-use std::time::Duration;
 
 use cordboard_base::{Map, Now, Random, TimerId, Timers, ms};
 use cordboard_media::control::{Command, Event, LegId};
@@ -44,8 +43,6 @@ const MOST_READS: usize = 16;
 const DATAGRAM: usize = 2048;
 /// Commands obeyed between two looks at the clock.
 const COMMANDS: usize = 512;
-/// Packets a turn above which gathering pays.
-const BUSY: usize = 4;
 /// Ports tried for one leg when others hold ports of our range.
 const BIND_TRIES: usize = 64;
 /// Expedited forwarding (RFC 3246) for voice.
@@ -140,31 +137,21 @@ impl Thread {
     pub(super) fn run(mut self) {
         let mut ready = Events::with_capacity(1024);
         let mut now = self.clock.now();
-        let mut read = 0;
         while !self.shared.stop.load(Acquire) {
-            if read > BUSY && self.config.gather_us > 0 {
-                // Under load the next packets are a moment away: let them gather and take them together.
-                let period_ns = u64::from(self.config.gather_us) * 1000;
-                let rest_ns = period_ns - self.clock.now().mono_ns % period_ns;
-                std::thread::sleep(Duration::from_nanos(rest_ns));
-            } else {
-                let due_ns = self.next_due_ns();
-                self.timer.arm(now.mono_ns, due_ns);
-            }
-            let wait = if read > BUSY { Some(Duration::ZERO) } else { None };
-            if let Err(error) = self.poll.poll(&mut ready, wait)
+            let due_ns = self.next_due_ns(now);
+            self.timer.arm(self.clock.now().mono_ns, due_ns);
+            if let Err(error) = self.poll.poll(&mut ready, None)
                 && error.kind() != io::ErrorKind::Interrupted
             {
                 tracing::error!(%error, "the media thread cannot wait for its sockets and ends");
                 break;
             }
             now = self.clock.now();
-            read = 0;
             for event in &ready {
                 match event.token() {
                     WAKER | TIMER => {}
                     Token(token) if token & RTCP != 0 => self.read_rtcp(now, token & !RTCP),
-                    Token(key) => read += self.read_rtp(now, key),
+                    Token(key) => self.read_rtp(now, key),
                 }
             }
             self.obey(now);
@@ -187,7 +174,7 @@ impl Thread {
 
     // ---- sockets ----
 
-    fn read_rtp(&mut self, now: Now, key: usize) -> usize {
+    fn read_rtp(&mut self, now: Now, key: usize) {
         let mut total = 0;
         while let Some(entry) = self.legs.get(key) {
             let count = match self.buffers.receive(entry.rtp.as_raw_fd()) {
@@ -210,7 +197,6 @@ impl Thread {
             }
         }
         self.shared.counters.received.fetch_add(total as u64, Relaxed);
-        total
     }
 
     /// Takes the datagram in one of the buffers for its leg, and passes it on to the joined leg.
@@ -587,13 +573,13 @@ impl Thread {
         }
     }
 
-    fn next_due_ns(&mut self) -> Option<u64> {
+    fn next_due_ns(&mut self, now: Now) -> Option<u64> {
         let first = self.next_ms;
         let slot_ns = (first..first + SLOTS as u64)
             .find(|at_ms| !self.slots[(at_ms % SLOTS as u64) as usize].is_empty())
             .map(ms);
         // The writer's channel was full: look again soon.
-        let writer_ns = (!self.backlog.is_empty()).then(|| self.clock.now().after_ns(ms(20)));
+        let writer_ns = (!self.backlog.is_empty()).then(|| now.after_ns(ms(20)));
         [slot_ns, self.timers.next_deadline(), writer_ns].into_iter().flatten().min()
     }
 
