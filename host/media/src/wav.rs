@@ -186,6 +186,9 @@ mod tests {
     use super::*;
     use crate::tone::{Detector, amplitude};
 
+    /// Codec, bits, and how a sample is written.
+    type Kind = (u16, u16, fn(f64) -> Vec<u8>);
+
     /// A file of a 440 Hz sine, made by hand.
     fn file(tag: u16, bits: u16, channels: u16, rate: u32, encode: impl Fn(f64) -> Vec<u8>) -> Vec<u8> {
         let mut data = Vec::new();
@@ -220,7 +223,7 @@ mod tests {
 
     #[test]
     fn every_width_reads_as_the_same_sound() {
-        let kinds: [(u16, u16, fn(f64) -> Vec<u8>); 8] = [
+        let kinds: [Kind; 8] = [
             (1, 8, |x| vec![(x * 127.0 + 128.0) as u8]),
             (1, 16, pcm16),
             (1, 24, |x| ((x * 8_388_607.0) as i32).to_le_bytes()[..3].to_vec()),

@@ -195,6 +195,27 @@ fn a_source_whose_clock_runs_fast_never_makes_a_step_back() {
 }
 
 #[test]
+fn a_digit_that_begins_under_a_hold_is_still_a_digit_of_its_own() {
+    let mut a = leg(1);
+    let mut out = Output::default();
+    a.send_digits("55", 60, 40);
+    let mut sent = Vec::new();
+    for frame in 0..12_u64 {
+        // Held while the second digit begins.
+        a.set_remote(at(frame * 20), Remote { send: frame != 5 && frame != 6, ..remote() });
+        let mut packet = [0; PACKET_LEN];
+        if let Some((len, _)) = a.on_frame(at(frame * 20), &mut packet, &mut out) {
+            sent.push(Header::parse(&packet[..len]).expect("RTP").0);
+        }
+    }
+    let starts: Vec<u32> =
+        sent.iter().filter(|header| header.marker).map(|header| header.timestamp).collect();
+    assert_eq!(starts.len(), 2, "{sent:?}");
+    assert!(starts[1].wrapping_sub(starts[0]) >= 640);
+    assert!(sent.iter().all(|header| starts.contains(&header.timestamp)));
+}
+
+#[test]
 fn a_leg_is_small() {
     assert!(size_of::<Leg>() <= 1024, "{}", size_of::<Leg>());
     let _: SocketAddr = PHONE.into();

@@ -7,7 +7,7 @@ use std::io;
 use std::mem::{MaybeUninit, zeroed};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::os::fd::RawFd;
-use std::ptr::{null, null_mut};
+use std::ptr::null_mut;
 
 use socket2::SockAddr;
 
@@ -95,7 +95,6 @@ pub(crate) fn send(fd: RawFd, datagrams: &[(SocketAddr, &[u8])]) -> io::Result<u
         header.msg_iov = &mut vectors[i];
         header.msg_iovlen = 1;
     }
-    debug_assert!(headers[count..].iter().all(|header| header.msg_hdr.msg_iov.cast_const() == null()));
     // SAFETY: the first `count` headers point to initialised names, vectors and octets that outlive the
     // call; a `SockAddr` needs no drop, so leaving the rest uninitialised is fine.
     let sent =

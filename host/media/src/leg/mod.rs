@@ -555,14 +555,18 @@ impl Leg {
         if self.digits.as_ref().is_some_and(|digits| digits.is_idle()) {
             self.digits = None;
         }
-        let (first, payload) = match step {
-            Step::First(payload) => (true, payload),
-            Step::More(payload) => (false, payload),
+        let payload = match step {
+            Step::First(payload) => {
+                // Even if a hold keeps it back: what goes out later must not look like the digit before.
+                self.tx.begin_event();
+                payload
+            }
+            Step::More(payload) => payload,
             Step::Free => return None,
         };
         let payload_type = self.remote.as_ref().filter(|_| self.may_send())?.dtmf_payload_type?;
         let to = self.latch.target()?;
-        let header = self.tx.event(now.mono_ns, payload_type, first, dtmf::PAYLOAD_LEN);
+        let header = self.tx.event(now.mono_ns, payload_type, dtmf::PAYLOAD_LEN);
         packet[..HEADER_LEN].copy_from_slice(&header.to_bytes());
         packet[HEADER_LEN..HEADER_LEN + dtmf::PAYLOAD_LEN].copy_from_slice(&payload.to_bytes());
         Some((HEADER_LEN + dtmf::PAYLOAD_LEN, to))

@@ -42,8 +42,8 @@ pub struct Transmit {
     newest: Option<u32>,
     flow: Flow,
     map: Option<Map>,
-    /// The timestamp of the telephone event that is being sent.
-    event: u32,
+    /// The timestamp of the telephone event that is being sent, once a packet of it went out.
+    event: Option<u32>,
     /// Packets sent.
     pub packets: u64,
     /// Payload octets sent.
@@ -55,7 +55,7 @@ impl Transmit {
     #[must_use]
     pub fn new(ssrc: u32, sequence: u16, offset: u32) -> Self {
         let flow = Flow::Idle;
-        Self { ssrc, sequence, offset, newest: None, flow, map: None, event: 0, packets: 0, octets: 0 }
+        Self { ssrc, sequence, offset, newest: None, flow, map: None, event: None, packets: 0, octets: 0 }
     }
 
     /// Our source identifier.
@@ -83,14 +83,19 @@ impl Transmit {
         self.next(marker, payload_type, timestamp, len)
     }
 
-    /// The header of a telephone event's packet: `first` begins a new one (RFC 4733 section 2.5.1).
-    pub fn event(&mut self, now_ns: u64, payload_type: u8, first: bool, len: usize) -> Header {
-        // All of its packets name its beginning; audio goes on after it because time has.
-        if first {
-            self.event = self.moment(now_ns);
-        }
+    /// The next telephone event's packet is the first of a new one.
+    pub fn begin_event(&mut self) {
+        self.event = None;
+    }
+
+    /// The header of a telephone event's packet (RFC 4733 section 2.5.1): all of them name the time of
+    /// the first that went out, which bears the marker.
+    pub fn event(&mut self, now_ns: u64, payload_type: u8, len: usize) -> Header {
+        let marker = self.event.is_none();
+        let timestamp = self.event.unwrap_or_else(|| self.moment(now_ns));
+        self.event = Some(timestamp);
         self.flow = Flow::Idle;
-        self.next(first, payload_type, self.event, len)
+        self.next(marker, payload_type, timestamp, len)
     }
 
     /// Our header for a relayed packet; `None` if it lies before the point where the relay began.

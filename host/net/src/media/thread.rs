@@ -586,15 +586,16 @@ impl Thread {
     // ---- what leaves ----
 
     fn hand_out(&mut self) {
+        // First: the writer may pass on a `Closed`, which is a leg's last event.
+        if !self.out.events.is_empty() {
+            (self.events)(std::mem::take(&mut self.out.events));
+        }
         self.queue_files();
         while let Some(job) = self.backlog.pop_front() {
             if let Err(TrySendError::Full(job) | TrySendError::Disconnected(job)) = self.jobs.try_send(job) {
                 self.backlog.push_front(job);
                 break;
             }
-        }
-        if !self.out.events.is_empty() {
-            (self.events)(std::mem::take(&mut self.out.events));
         }
     }
 
