@@ -150,12 +150,14 @@ pub const fn reason_phrase(status: u16) -> &'static str {
         606 => "Not Acceptable",
         607 => "Unwanted",
         608 => "Rejected",
-        101..=199 => "Progress",
-        201..=299 => "Success",
-        301..=399 => "Redirection",
-        401..=499 => "Request Failure",
-        501..=599 => "Server Failure",
-        601..=699 => "Global Failure",
-        _ => "Unknown",
+        _ => match status / 100 {
+            1 => "Progress",
+            2 => "Success",
+            3 => "Redirection",
+            4 => "Request Failure",
+            5 => "Server Failure",
+            6 => "Global Failure",
+            _ => "Unknown",
+        },
     }
 }
