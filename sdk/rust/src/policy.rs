@@ -39,6 +39,8 @@ pub mod bindings {
     });
 }
 
+use std::cmp::Reverse;
+
 pub use bindings::cordboard::policy::types::{Action, Candidates, Entry, Number, Placement, Step};
 
 pub use crate::{log, setting, setting_or, setting_required};
@@ -107,7 +109,7 @@ impl Candidates {
     /// given the agent's index, and `Reverse` turns the order of a part of it around.
     pub fn best_first<K: Ord>(&self, key: impl Fn(usize) -> K) -> Vec<u32> {
         let mut order: Vec<u32> = (0..self.len() as u32).collect();
-        order.sort_by(|&a, &b| key(b as usize).cmp(&key(a as usize)));
+        order.sort_by_key(|&agent| Reverse(key(agent as usize)));
         order
     }
 }
@@ -201,7 +203,6 @@ pub mod testing {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::cmp::Reverse;
 
     #[test]
     fn equal_agents_stay_in_the_hosts_order() {
