@@ -55,7 +55,11 @@ pub struct Illegal {
 
 impl std::fmt::Display for Illegal {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "no call goes from {:?} to {:?}: a fault of the shard, please report it", self.from, self.to)
+        write!(
+            f,
+            "no call goes from {:?} to {:?}: a fault of the shard, please report it",
+            self.from, self.to
+        )
     }
 }
 

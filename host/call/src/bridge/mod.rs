@@ -5,8 +5,8 @@
 //! without a queue. Called by the shard, which sends what they return. Never chooses an agent.
 
 use cordboard_base::{Id, Now};
-use cordboard_sip::endpoint::LegId;
 use cordboard_media::control;
+use cordboard_sip::endpoint::LegId;
 
 use crate::Name;
 use crate::center::Party;

@@ -62,7 +62,12 @@ impl Party {
     fn local(&mut self) -> Option<Local> {
         let address = self.address?;
         self.version += 1;
-        Some(Local { address: address.ip(), port: address.port(), session_id: self.session_id, version: self.version })
+        Some(Local {
+            address: address.ip(),
+            port: address.port(),
+            session_id: self.session_id,
+            version: self.version,
+        })
     }
 
     /// Our offer, once the media leg is open.
@@ -77,7 +82,11 @@ impl Party {
     ///
     /// # Errors
     /// No stream of the offer fits (488), or the media leg is not open.
-    pub fn answer(&mut self, offer: &Session, codecs: &[Codec]) -> Result<(String, control::Remote), Option<SdpError>> {
+    pub fn answer(
+        &mut self,
+        offer: &Session,
+        codecs: &[Codec],
+    ) -> Result<(String, control::Remote), Option<SdpError>> {
         let local = self.local().ok_or(None)?;
         let (text, agreed) = sdp::answer(offer, &local, codecs, Direction::SendRecv).map_err(Some)?;
         self.said = Some(text.as_str().into());

@@ -6,8 +6,8 @@
 
 use cordboard_base::Id;
 
-use crate::script::{GatherEnd, ScriptId, Sound, Verb};
 use crate::Name;
+use crate::script::{GatherEnd, ScriptId, Sound, Verb};
 use cordboard_media::control::Item;
 
 /// The most digits that are kept for the next `gather`.

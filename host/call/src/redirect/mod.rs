@@ -1,4 +1,14 @@
 //! Steps 3 and 4: the redirect server, which names call-centre nodes without keeping state.
+//!
+//! [`Redirect`] answers datagrams on a listener of its own; [`Plan`] is what it knows of the nodes,
+//! refreshed from outside by their beats and by the redirect policy. Called by the shell of the
+//! redirect role. Keeps no transaction and no call: the same request gets the same bytes.
+
+mod plan;
+mod server;
+
+pub use plan::{Beat, MAX_CONTACTS, Plan, SILENT_MS, Weights};
+pub use server::{Counts, Redirect, Reply};
 
 use serde::{Deserialize, Serialize};
 

@@ -133,7 +133,8 @@ pub fn check(tenant: &Tenant, route: Route) -> Result<Plan, Fault> {
             if tenant.workgroup(&workgroup).is_none() && !workgroup.starts_with("agent:") {
                 return nonsense(format!("tenant {} has no workgroup `{workgroup}`", tenant.name));
             }
-            let request = QueueRequest { skills, priority: priority.min(100), preferred_agent: None, attributes };
+            let request =
+                QueueRequest { skills, priority: priority.min(100), preferred_agent: None, attributes };
             Ok(Plan::Workgroup(workgroup, request))
         }
         Route::Bridge { address, ring_timeout_ms, attributes } => {
@@ -193,13 +194,15 @@ mod tests {
             Err(Fault::Nonsense(text)) => text,
             other => panic!("{other:?}"),
         };
-        let bridge = |address: &str| Route::Bridge { address: address.into(), ring_timeout_ms: 1, attributes: vec![] };
+        let bridge =
+            |address: &str| Route::Bridge { address: address.into(), ring_timeout_ms: 1, attributes: vec![] };
         assert!(say(bridge("not a uri")).contains("not a uri"));
         assert!(say(bridge("mailto:a@b")).contains("mailto"));
         assert!(say(Route::Redirect { contacts: vec![] }).contains("nowhere"));
         assert!(say(Route::Refuse { status: 200, cause: 16, text: String::new() }).contains("200"));
         assert!(say(Route::Script { script: String::new(), attributes: vec![] }).contains("name"));
-        let group = Route::Workgroup { workgroup: "x".into(), skills: vec![], priority: 0, attributes: vec![] };
+        let group =
+            Route::Workgroup { workgroup: "x".into(), skills: vec![], priority: 0, attributes: vec![] };
         assert!(say(group).contains("no workgroup `x`"));
     }
 

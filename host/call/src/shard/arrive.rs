@@ -94,7 +94,9 @@ impl Shard {
 }
 
 /// The offer in an INVITE, if there is one.
-fn offer_of(request: &Message) -> Result<Option<Box<Session>>, (u16, &'static [(&'static str, &'static str)])> {
+fn offer_of(
+    request: &Message,
+) -> Result<Option<Box<Session>>, (u16, &'static [(&'static str, &'static str)])> {
     if request.body().is_empty() {
         return Ok(None);
     }
@@ -127,7 +129,11 @@ impl Core {
             self.note_lines(call, note);
         }
         self.hand_off(call, Station::Center);
-        let detail = format!("{} calls {}", if call.number.is_empty() { "(withheld)" } else { &call.number }, call.called);
+        let detail = format!(
+            "{} calls {}",
+            if call.number.is_empty() { "(withheld)" } else { &call.number },
+            call.called
+        );
         let line = self.line(call, Step::NewCall, detail);
         line.call_id = Some(request.call_id().to_owned());
         line.cseq = request.cseq().map(|(n, _)| n);

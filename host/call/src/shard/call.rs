@@ -60,10 +60,7 @@ pub(super) enum Native {
     /// It is to be queued as soon as it is answered, and waits with music.
     Queue,
     /// The announcement plays; the call then ends with this cause.
-    Announce {
-        play: u64,
-        cause: u8,
-    },
+    Announce { play: u64, cause: u8 },
 }
 
 pub(super) struct Call {

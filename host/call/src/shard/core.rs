@@ -208,7 +208,7 @@ impl Core {
 
     pub(super) fn close_media(&mut self, leg: control::LegId) {
         #[cfg(feature = "seeded-bugs")]
-        if self.bugs.media_leg_leaked && leg.0 % 3 == 0 {
+        if self.bugs.media_leg_leaked && self.number() % 2 == 0 {
             return;
         }
         if self.media.remove(&leg).is_some() {
@@ -256,7 +256,12 @@ impl Core {
     }
 
     /// Writes a line; the caller adds its evidence.
-    pub(super) fn line<'c>(&mut self, call: &'c mut Call, step: Step, detail: impl Into<String>) -> &'c mut Line {
+    pub(super) fn line<'c>(
+        &mut self,
+        call: &'c mut Call,
+        step: Step,
+        detail: impl Into<String>,
+    ) -> &'c mut Line {
         let at = (self.now.mono_ns, self.now.wall_ms);
         self.line_at(call, at, step, detail.into())
     }

@@ -25,8 +25,15 @@ impl Core {
         let media = self.open_media(call.key);
         let party = Party::new(media, self.random.next_u64());
         let ring_timeout_ms = ring_timeout_ms.clamp(1_000, MAX_RING_MS);
-        call.dial =
-            Some(Dial { party, address, ring_timeout_ms, answered: false, transfer, since: self.now, early: false });
+        call.dial = Some(Dial {
+            party,
+            address,
+            ring_timeout_ms,
+            answered: false,
+            transfer,
+            since: self.now,
+            early: false,
+        });
         self.arm(call, Wake::Ring, ring_timeout_ms);
         if call.answered {
             // ETSI TR 101 041: the ringing tone of most of Europe, 425 Hz, one second in five.
@@ -36,7 +43,8 @@ impl Core {
     }
 
     pub(super) fn dial_opened(&mut self, call: &mut Call, address: SocketAddr) {
-        let offered = call.caller.offer.as_deref().and_then(|o| cordboard_sip::sdp::agreed(o).ok()).map(|a| a.codec);
+        let offered =
+            call.caller.offer.as_deref().and_then(|o| cordboard_sip::sdp::agreed(o).ok()).map(|a| a.codec);
         let codecs = center::codecs(call.caller.codec().or(offered), &call.trunk().codecs);
         let from = self.from_header(self.config.center_listener, &call.number, &call.name);
         let Some(dial) = &mut call.dial else { return };
@@ -67,7 +75,10 @@ impl Core {
             return;
         }
         let Some(caller) = call.caller.leg else { return };
-        if !response.has_sdp() || call.caller.address.is_none() || (call.caller.offer.is_none() && !call.caller.ready()) {
+        if !response.has_sdp()
+            || call.caller.address.is_none()
+            || (call.caller.offer.is_none() && !call.caller.ready())
+        {
             return self.progress(caller, if status == 183 { 183 } else { 180 }, None);
         }
         let Ok(remote) = dial.party.accept(response.body()) else { return };

@@ -32,15 +32,15 @@ use cordboard_sip::endpoint::{self, DialogRecord, End, Event, LegId};
 use serde::Serialize;
 use slab::Slab;
 
+use crate::Name;
 use crate::facts::Fact;
 use crate::messages::{CallEnded, Envelope, ToDomain, ToShard};
 use crate::model::Model;
 use crate::policy::Fault;
 use crate::redirect::Note;
 use crate::router::{Incoming, Route};
-use crate::script::{CallInfo, FromScript, ScriptId, ToScript};
+use crate::script::{CallInfo, Failure, FromScript, ScriptId, ToScript};
 use crate::timeline::Step;
-use crate::Name;
 use call::{Call, CallKey, Side, Wake};
 use core::{Core, Timer};
 
@@ -295,7 +295,7 @@ pub struct Bugs {
     pub settled_twice: bool,
     /// A caller's hang-up leaves the offers that ring without an outcome.
     pub settled_never_on_caller_hang_up: bool,
-    /// Every third media leg is never closed.
+    /// About every second media leg is never closed.
     pub media_leg_leaked: bool,
     /// A script does not hear that an agent has the call.
     pub taken_not_delivered: bool,
@@ -345,7 +345,10 @@ pub struct Shard {
 
 impl std::fmt::Debug for Shard {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Shard").field("number", &self.core.config.number).field("counts", &self.counts()).finish()
+        f.debug_struct("Shard")
+            .field("number", &self.core.config.number)
+            .field("counts", &self.counts())
+            .finish()
     }
 }
 
@@ -523,7 +526,9 @@ impl Shard {
                 self.with_leg(leg, |core, call| core.confirmed(call, leg, &ack));
             }
             Event::Offer { leg, request } => match self.core.legs.get(&leg).copied() {
-                Some(entry) if !entry.dying => self.with(entry.call, |core, call| core.reoffered(call, leg, &request)),
+                Some(entry) if !entry.dying => {
+                    self.with(entry.call, |core, call| core.reoffered(call, leg, &request))
+                }
                 _ => self.core.endpoint.refuse_offer(self.core.now, leg, 481),
             },
             // The shard never offers again on its own; nor does it send requests that it waits for.
@@ -599,8 +604,17 @@ impl Shard {
 
     fn script(&mut self, script: ScriptId, from: FromScript) {
         let Some(key) = self.core.scripts.get(&script).copied() else { return };
-        if matches!(from, FromScript::Ended { .. }) {
-            self.core.scripts.remove(&script);
+        let lives = self.calls.get(key.slot as usize).is_some_and(|c| c.key == key);
+        match &from {
+            FromScript::Ended { .. } => {
+                self.core.scripts.remove(&script);
+            }
+            // A script in its grace whose call has left: it is told so until it ends.
+            FromScript::Verb { verb, .. } if !lives => {
+                let done = ToScript::Done { verb: *verb, result: Err(Failure::HungUp) };
+                self.core.out.push(Output::Script(script, done));
+            }
+            FromScript::Verb { .. } => {}
         }
         self.with(key, |core, call| core.script_says(call, script, from));
     }

@@ -36,7 +36,9 @@ impl Core {
             ToShard::Revoke { token } => self.revoke(call, token),
             _ if call.ended.is_some() => {}
             ToShard::Enqueued { key, result } => self.enqueued(call, key, result),
-            ToShard::Ticket { ticket, state, position, wait_s } => self.ticket(call, ticket, state, position, wait_s),
+            ToShard::Ticket { ticket, state, position, wait_s } => {
+                self.ticket(call, ticket, state, position, wait_s)
+            }
             ToShard::Left { request, result } => self.left(call, request, result),
             ToShard::Command(command) => self.command(call, command),
             ToShard::Refuse { status, text } => {
@@ -77,7 +79,13 @@ impl Core {
             let media = self.open_media(call.key);
             let party = Party::new(media, self.random.next_u64());
             self.tokens.insert(agent.token, call.key);
-            rings.push(Ring { token: agent.token, agent: agent.agent, uri: agent.uri, flow: agent.flow, party });
+            rings.push(Ring {
+                token: agent.token,
+                agent: agent.agent,
+                uri: agent.uri,
+                flow: agent.flow,
+                party,
+            });
         }
         call.round = Some(Round {
             ticket: offer.ticket,
@@ -180,7 +188,12 @@ impl Core {
         let others = round.rings.len();
         call.round = (others > 0).then_some(round);
         while let Some(token) = call.round.as_ref().and_then(|r| r.rings.first()).map(|r| r.token) {
-            self.settle_token(call, token, OfferResult::Lost, "SIP;cause=200;text=\"Call completed elsewhere\"");
+            self.settle_token(
+                call,
+                token,
+                OfferResult::Lost,
+                "SIP;cause=200;text=\"Call completed elsewhere\"",
+            );
         }
         call.round = None;
         if let Some(place) = &mut call.place {
@@ -358,8 +371,11 @@ impl Core {
                 if let Some(dial) = &mut call.dial {
                     dial.party.leg = None;
                 }
-                let (cause, text) =
-                    if vanished { (41, "the other party does not answer any more") } else { (16, "the other party hung up") };
+                let (cause, text) = if vanished {
+                    (41, "the other party does not answer any more")
+                } else {
+                    (16, "the other party hung up")
+                };
                 self.finish(call, cause, "agent", text);
             }
             // An early dialog can end by a BYE of a phone that has lost its mind.
@@ -388,9 +404,13 @@ impl Core {
         let ticket = talk.ticket;
         let talked_ms = elapsed_ms(talk.since, self.now);
         let agent = talk.agent.to_string();
+        if talk.held || talk.party.held {
+            self.stop(&call.caller, call.caller.play);
+        }
         self.drop_party(call, talk.party, reason);
         let back = how == TalkEnd::AgentVanished;
-        let line = self.line(call, Step::After, if back { "back to the same place" } else { "the agent has left" });
+        let line =
+            self.line(call, Step::After, if back { "back to the same place" } else { "the agent has left" });
         line.token = Some(talk.token);
         line.ticket = Some(ticket);
         self.tell(call, ToDomain::TalkEnded { token: talk.token, ticket, talked_ms, how });
@@ -437,7 +457,9 @@ impl Core {
     fn command(&mut self, call: &mut Call, command: CallCommand) {
         let pair = call.talk.as_ref().and_then(|t| Some((call.caller.media?, t.party.media?, t.held)));
         match (command, pair) {
-            (CallCommand::Clear { cause }, _) => self.finish(call, cause.clamp(1, 127), "operator", "cleared"),
+            (CallCommand::Clear { cause }, _) => {
+                self.finish(call, cause.clamp(1, 127), "operator", "cleared")
+            }
             (CallCommand::Hold, Some((a, b, false))) => {
                 self.media(Command::Part { a, b });
                 if let Some(music) = self.music(call) {

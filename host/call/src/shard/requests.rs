@@ -35,7 +35,11 @@ impl Shard {
                 Some(leg) => {
                     let digit = dtmf_relay(request);
                     let known = digit.is_some() || request.body().is_empty();
-                    self.core.respond(txn, if known { 200 } else { 415 }, &[("Accept", "application/dtmf-relay")]);
+                    self.core.respond(
+                        txn,
+                        if known { 200 } else { 415 },
+                        &[("Accept", "application/dtmf-relay")],
+                    );
                     if let Some(digit) = digit {
                         self.with_leg(leg, |core, call| {
                             if call.party_of_leg(leg) == Some(Side::Caller) {
@@ -100,9 +104,14 @@ impl Core {
             .filter_map(AuthorizationHeader::parse)
             .find(|h| h.realm == tenant.realm)
             .map_or(Verdict::Missing, |header| {
-                self.digest.verify(self.now, &header, &tenant.realm, "REGISTER", request.request_uri(), |of| {
-                    (of == user).then(|| credential(password))
-                })
+                self.digest.verify(
+                    self.now,
+                    &header,
+                    &tenant.realm,
+                    "REGISTER",
+                    request.request_uri(),
+                    |of| (of == user).then(|| credential(password)),
+                )
             });
         match verdict {
             Verdict::Ok { user: as_user } if as_user == user => {}
@@ -116,7 +125,8 @@ impl Core {
                     Credential::Ha1 { md5: None, sha256: Some(_) } => vec![challenge(Algorithm::Sha256)],
                     _ => vec![challenge(Algorithm::Sha256), challenge(Algorithm::Md5)],
                 };
-                let headers: Vec<(&str, &str)> = offers.iter().map(|o| ("WWW-Authenticate", o.as_str())).collect();
+                let headers: Vec<(&str, &str)> =
+                    offers.iter().map(|o| ("WWW-Authenticate", o.as_str())).collect();
                 return self.respond(txn, 401, &headers);
             }
         }
@@ -152,7 +162,8 @@ impl Core {
     pub(super) fn registered(&mut self, request: u64, status: u16, contacts: &[(String, u32)]) {
         let Some((txn, timer)) = self.registers.remove(&request) else { return };
         self.timers.cancel(timer);
-        let values: Vec<String> = contacts.iter().map(|(uri, left_s)| format!("<{uri}>;expires={left_s}")).collect();
+        let values: Vec<String> =
+            contacts.iter().map(|(uri, left_s)| format!("<{uri}>;expires={left_s}")).collect();
         let headers: Vec<(&str, &str)> = values.iter().map(|v| ("Contact", v.as_str())).collect();
         self.respond(txn, status, &headers);
     }

@@ -60,7 +60,8 @@ impl Core {
         if let Some(offer) = call.caller.offer.take() {
             let codecs = call.trunk().codecs.clone();
             let codecs = if codecs.is_empty() { BOTH } else { &codecs };
-            let (_, remote) = call.caller.answer(&offer, codecs).map_err(|e| e.map_or(500, |e| e.status()))?;
+            let (_, remote) =
+                call.caller.answer(&offer, codecs).map_err(|e| e.map_or(500, |e| e.status()))?;
             if let Some(leg) = call.caller.media {
                 self.media(Command::Remote { leg, remote });
             }
@@ -146,11 +147,12 @@ impl Core {
             self.endpoint.accept_offer(now, leg, offer.as_deref());
             return self.pump();
         }
-        let codecs = if side == Side::Caller && !trunk_codecs.is_empty() { trunk_codecs.as_slice() } else { BOTH };
+        let codecs =
+            if side == Side::Caller && !trunk_codecs.is_empty() { trunk_codecs.as_slice() } else { BOTH };
         let was_held = party.held;
-        let answer = Session::parse(request.body()).map_err(|e| e.status()).and_then(|offer| {
-            party.answer(&offer, codecs).map_err(|e| e.map_or(500, |e| e.status()))
-        });
+        let answer = Session::parse(request.body())
+            .map_err(|e| e.status())
+            .and_then(|offer| party.answer(&offer, codecs).map_err(|e| e.map_or(500, |e| e.status())));
         match answer {
             Ok((sdp, remote)) => {
                 let (media, held) = (party.media, party.held);
@@ -214,9 +216,9 @@ impl Core {
     pub(super) fn music(&self, call: &Call) -> Option<Item> {
         let tenant = call.tenant();
         let place = call.place.as_ref();
-        let name = place
-            .and_then(|p| p.music.as_ref())
-            .or_else(|| tenant.workgroup(place.map_or("", |p| &*p.workgroup)).and_then(|w| w.music.as_ref()))?;
+        let name = place.and_then(|p| p.music.as_ref()).or_else(|| {
+            tenant.workgroup(place.map_or("", |p| &*p.workgroup)).and_then(|w| w.music.as_ref())
+        })?;
         self.prompts.clip(&tenant.name, name).map(Item::Clip)
     }
 
@@ -282,7 +284,9 @@ impl Core {
                     Side::Agent => {}
                 }
             }
-            Event::PlayEnded { play, reason, .. } if side == Side::Caller => self.play_ended(call, play, reason),
+            Event::PlayEnded { play, reason, .. } if side == Side::Caller => {
+                self.play_ended(call, play, reason)
+            }
             Event::Digit { digit, .. } if side == Side::Caller => self.digit(call, digit, false),
             Event::Recorded { recording, duration_ms, .. } if side == Side::Caller => {
                 self.recorded(call, recording, Ok(duration_ms));

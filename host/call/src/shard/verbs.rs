@@ -3,17 +3,15 @@
 use cordboard_base::Id;
 use cordboard_media::control::{Command, PlayEnd};
 
+use super::Output;
 use super::call::{Call, Native, Place, Wake};
 use super::core::Core;
-use super::Output;
 use crate::Attributes;
 use crate::handoff::Station;
 use crate::ivr::{self, Collector, DIGIT_MS, Doing, GAP_MS, Pending};
 use crate::messages::{Outcome, QueueRequest, Refusal, TicketState, ToDomain};
 use crate::policy::Fault;
-use crate::script::{
-    Done, Failure, FromScript, GatherEnd, Left, ScriptEnd, ScriptId, ToScript, Verb,
-};
+use crate::script::{Done, Failure, FromScript, GatherEnd, Left, ScriptEnd, ScriptId, ToScript, Verb};
 use crate::timeline::Step;
 
 impl Core {
@@ -217,7 +215,14 @@ impl Core {
         }
     }
 
-    fn ask_place(&mut self, call: &mut Call, verb: u32, ticket: Id, leave: bool, body: impl FnOnce(u64) -> ToDomain) {
+    fn ask_place(
+        &mut self,
+        call: &mut Call,
+        verb: u32,
+        ticket: Id,
+        leave: bool,
+        body: impl FnOnce(u64) -> ToDomain,
+    ) {
         if call.place.as_ref().is_none_or(|p| p.ticket != ticket) {
             // A place that is gone is as good as left.
             return self.done(call, verb, Ok(Done::Left(Left::Left)));
@@ -235,7 +240,9 @@ impl Core {
             let outcome = outcome.clone();
             return self.done(call, verb, Ok(Done::Outcome(outcome)));
         }
-        if call.place.as_ref().is_some_and(|p| p.ticket == ticket) || call.talk.as_ref().is_some_and(|t| t.ticket == ticket) {
+        if call.place.as_ref().is_some_and(|p| p.ticket == ticket)
+            || call.talk.as_ref().is_some_and(|t| t.ticket == ticket)
+        {
             return self.wait_for(call, verb, Doing::Outcome { ticket });
         }
         self.done(call, verb, Err(Failure::Other("that place has ended without an agent".to_owned())));
@@ -250,7 +257,12 @@ impl Core {
     }
 
     /// The domain's answer to step 9.
-    pub(super) fn enqueued(&mut self, call: &mut Call, key: u32, result: Result<crate::messages::Place, Refusal>) {
+    pub(super) fn enqueued(
+        &mut self,
+        call: &mut Call,
+        key: u32,
+        result: Result<crate::messages::Place, Refusal>,
+    ) {
         if key != call.enqueues || call.ended.is_some() || call.place.is_some() {
             return;
         }
@@ -292,7 +304,14 @@ impl Core {
     }
 
     /// A place as the domain sees it. The shard's own judgement is newer than what crosses it.
-    pub(super) fn ticket(&mut self, call: &mut Call, ticket: Id, state: TicketState, position: u32, wait_s: Option<u32>) {
+    pub(super) fn ticket(
+        &mut self,
+        call: &mut Call,
+        ticket: Id,
+        state: TicketState,
+        position: u32,
+        wait_s: Option<u32>,
+    ) {
         let talking = call.talk.as_ref().is_some_and(|t| t.ticket == ticket);
         let Some(place) = call.place.as_mut().filter(|p| p.ticket == ticket) else { return };
         if state == TicketState::Ended {
@@ -319,7 +338,14 @@ impl Core {
         }
     }
 
-    pub(super) fn tell_ticket(&mut self, call: &Call, ticket: Id, state: TicketState, position: u32, wait_s: Option<u32>) {
+    pub(super) fn tell_ticket(
+        &mut self,
+        call: &Call,
+        ticket: Id,
+        state: TicketState,
+        position: u32,
+        wait_s: Option<u32>,
+    ) {
         if let Some(script) = &call.script {
             self.out.push(Output::Script(script.id, ToScript::Ticket { ticket, state, position, wait_s }));
         }
@@ -512,7 +538,11 @@ impl Core {
             }
         }
         if matches!(how, ScriptEnd::Fault(Fault::Missing)) && call.ended.is_none() {
-            self.line(call, Step::After, "the script is not in service: load it with `cordboard plugin load`");
+            self.line(
+                call,
+                Step::After,
+                "the script is not in service: load it with `cordboard plugin load`",
+            );
         }
         let transferring = matches!(self.doing(call), Some(Doing::Transfer));
         let enqueuing = matches!(self.doing(call), Some(Doing::Enqueue { .. }));

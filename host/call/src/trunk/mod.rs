@@ -159,7 +159,10 @@ pub struct Caller {
 #[must_use]
 pub fn caller(request: &Message, pass_headers: &[String]) -> Caller {
     let asserted = pass_headers.iter().any(|h| h.eq_ignore_ascii_case("P-Asserted-Identity"));
-    if request.header(Header::Privacy).is_some_and(|p| p.split([';', ',']).any(|p| p.trim().eq_ignore_ascii_case("id"))) {
+    if request
+        .header(Header::Privacy)
+        .is_some_and(|p| p.split([';', ',']).any(|p| p.trim().eq_ignore_ascii_case("id")))
+    {
         return Caller::default();
     }
     let identity = asserted
@@ -189,10 +192,7 @@ fn user_of(uri: &str) -> String {
 /// The SIP headers that the trunk lets the router see, in the order of the configuration.
 #[must_use]
 pub fn passed(request: &Message, pass_headers: &[String]) -> Attributes {
-    pass_headers
-        .iter()
-        .filter_map(|name| Some((name.clone(), request.other(name)?.to_owned())))
-        .collect()
+    pass_headers.iter().filter_map(|name| Some((name.clone(), request.other(name)?.to_owned()))).collect()
 }
 
 /// The tenant's realm that a phone's REGISTER belongs to: by the To's host, else by the user's name.
@@ -252,19 +252,20 @@ mod tests {
     #[test]
     fn the_exact_number_wins_then_the_longest_prefix() {
         let m = model();
-        assert_eq!([tenant_of(&m, "+49301"), tenant_of(&m, "+49302"), tenant_of(&m, "+491"), tenant_of(&m, "1")], [
-            Some(2),
-            Some(1),
-            Some(0),
-            None
-        ]);
+        assert_eq!(
+            [tenant_of(&m, "+49301"), tenant_of(&m, "+49302"), tenant_of(&m, "+491"), tenant_of(&m, "1")],
+            [Some(2), Some(1), Some(0), None]
+        );
     }
 
     #[test]
     fn refusals_have_their_names() {
         let (m, now) = (model(), Now::default());
         let mut a = Admission::default();
-        assert_eq!(a.admit(now, &m, "192.0.2.1:1".parse().unwrap(), "+491", false), Err(Refused::UnknownSource));
+        assert_eq!(
+            a.admit(now, &m, "192.0.2.1:1".parse().unwrap(), "+491", false),
+            Err(Refused::UnknownSource)
+        );
         assert_eq!(a.admit(now, &m, AT, "1", false), Err(Refused::UnknownNumber));
         assert_eq!(a.admit(now, &m, AT, "+491", true), Err(Refused::Draining));
         assert!(a.admit(now, &m, AT, "+491", false).is_ok());
@@ -289,7 +290,8 @@ mod tests {
     }
 
     fn invite(head: &str) -> Message {
-        let text = format!("INVITE sip:%2b4930@10.0.0.9 SIP/2.0\r\n{head}Call-ID: a\r\nCSeq: 1 INVITE\r\n\r\n");
+        let text =
+            format!("INVITE sip:%2b4930@10.0.0.9 SIP/2.0\r\n{head}Call-ID: a\r\nCSeq: 1 INVITE\r\n\r\n");
         Message::parse(Bytes::from(text)).unwrap()
     }
 

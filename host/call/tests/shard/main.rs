@@ -1,6 +1,9 @@
 //! The shard's behaviour at every step of a call, with real SIP endpoints around it.
 
+#[cfg(feature = "seeded-bugs")]
+mod bugs;
 mod offers;
+mod random;
 mod routes;
 mod sessions;
 mod steps;

@@ -235,7 +235,10 @@ fn an_agent_who_answers_without_audio_is_let_go() {
     let ticket = w.queued();
     let token = w.offer(ticket, &[1])[0];
     let leg = w.agents[0].ringing().unwrap();
-    let (now, sdp) = (w.now, "v=0\r\no=- 1 1 IN IP4 10.0.2.1\r\ns=-\r\nc=IN IP4 10.0.2.1\r\nt=0 0\r\nm=audio 0 RTP/AVP 8\r\n");
+    let (now, sdp) = (
+        w.now,
+        "v=0\r\no=- 1 1 IN IP4 10.0.2.1\r\ns=-\r\nc=IN IP4 10.0.2.1\r\nt=0 0\r\nm=audio 0 RTP/AVP 8\r\n",
+    );
     w.agents[0].sip.answer(now, leg, Some(sdp));
     w.run();
     assert_eq!(w.settled(token), [OfferResult::Unreachable { status: 488 }]);
@@ -325,12 +328,19 @@ fn an_agent_whose_phone_vanishes_gives_the_caller_the_old_place_and_music_back()
         assert!(w.caller_hears_music());
         if with_script {
             assert!(matches!(w.result(outcome), Some(Ok(Done::Outcome(o))) if o.end == "returned"));
-            let states: Vec<_> = w.heard.iter().filter_map(|(_, t)| if let ToScript::Ticket { state, .. } = t { Some(*state) } else { None }).collect();
+            let states: Vec<_> = w
+                .heard
+                .iter()
+                .filter_map(|(_, t)| if let ToScript::Ticket { state, .. } = t { Some(*state) } else { None })
+                .collect();
             assert_eq!(states, [TicketState::Taken, TicketState::Returned]);
         }
         let again = w.offer(ticket, &[2])[0];
         w.accept(2);
-        assert_eq!((w.settled(token), w.settled(again)), (vec![OfferResult::Accepted], vec![OfferResult::Accepted]));
+        assert_eq!(
+            (w.settled(token), w.settled(again)),
+            (vec![OfferResult::Accepted], vec![OfferResult::Accepted])
+        );
         assert!(!w.caller_hears_music());
         w.hang_up();
         w.over();

@@ -62,7 +62,9 @@ fn the_patch_comes_before_everything_else_that_an_accept_leads_to() {
     w.offer(ticket, &[1, 2]);
     w.order.clear();
     w.accept(1);
-    let at = |what: &str| w.order.iter().position(|o| o.starts_with(what)).unwrap_or_else(|| panic!("{what}: {:?}", w.order));
+    let at = |what: &str| {
+        w.order.iter().position(|o| o.starts_with(what)).unwrap_or_else(|| panic!("{what}: {:?}", w.order))
+    };
     assert!(at("send ACK") < at("media Join"));
     assert!(at("media Join") < at("bus Settled"));
     assert!(at("media Join") < at("send CANCEL"));

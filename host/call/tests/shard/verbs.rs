@@ -109,10 +109,22 @@ fn digits_by_info_are_digits() {
     let mut w = answered();
     let verb = w.verb(gather(true, 1, 2));
     let (now, leg) = (w.now, w.leg.unwrap());
-    w.caller.sip.leg_request(now, leg, "INFO", Some("application/dtmf-relay"), b"Signal=4\r\nDuration=160\r\n");
+    w.caller.sip.leg_request(
+        now,
+        leg,
+        "INFO",
+        Some("application/dtmf-relay"),
+        b"Signal=4\r\nDuration=160\r\n",
+    );
     w.run();
     assert!(w.media.playing.is_empty(), "the prompt stops, though the media plane heard no digit");
-    w.caller.sip.leg_request(now, leg, "INFO", Some("application/dtmf-relay"), b"Signal=2\r\nDuration=160\r\n");
+    w.caller.sip.leg_request(
+        now,
+        leg,
+        "INFO",
+        Some("application/dtmf-relay"),
+        b"Signal=2\r\nDuration=160\r\n",
+    );
     w.run();
     assert_eq!(w.result(verb), digits("42", GatherEnd::Complete));
     w.hang_up();
@@ -166,7 +178,12 @@ fn a_recording_is_reported_and_its_name_is_in_the_record() {
     let leg = w.media.opened[0];
     let recording = w.media.recording[&leg];
     w.digit('#');
-    w.input(Input::Media(Event::Recorded { leg, recording, duration_ms: 4_000, reason: RecordEnd::Digit('#') }));
+    w.input(Input::Media(Event::Recorded {
+        leg,
+        recording,
+        duration_ms: 4_000,
+        reason: RecordEnd::Digit('#'),
+    }));
     w.run();
     assert_eq!(w.result(verb), Some(Ok(Done::Recorded { name: "v-1".to_owned(), duration_ms: 4_000 })));
     let verb = w.verb(gather(false, 1, 1));
@@ -193,7 +210,11 @@ fn the_queue_s_refusal_is_an_answer() {
     assert_eq!(w.result(verb), Some(Ok(Done::Refused(refusal))));
     w.queue = true;
     w.enqueue();
-    let keys: Vec<u32> = w.told.iter().filter_map(|(_, m)| if let ToDomain::Enqueue { key, .. } = m { Some(*key) } else { None }).collect();
+    let keys: Vec<u32> = w
+        .told
+        .iter()
+        .filter_map(|(_, m)| if let ToDomain::Enqueue { key, .. } = m { Some(*key) } else { None })
+        .collect();
     assert_eq!(keys, [1, 2], "each enqueue has a key of its own");
     w.hang_up();
     w.over();
@@ -252,7 +273,10 @@ fn attributes_travel_with_the_next_verb_and_before_what_it_does() {
     w.input(Input::Script(script, from));
     w.run();
     let at = |f: &dyn Fn(&ToDomain) -> bool| w.told.iter().position(|(_, m)| f(m)).unwrap();
-    assert!(at(&|m| matches!(m, ToDomain::Attributes { set: s } if *s == set)) < at(&|m| matches!(m, ToDomain::Enqueue { .. })));
+    assert!(
+        at(&|m| matches!(m, ToDomain::Attributes { set: s } if *s == set))
+            < at(&|m| matches!(m, ToDomain::Enqueue { .. }))
+    );
     w.hang_up();
     w.over();
 }

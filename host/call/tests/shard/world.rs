@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use cordboard_base::{Id, Now, Random, ms};
+use cordboard_call::Name;
 use cordboard_call::facts::Fact;
 use cordboard_call::messages::*;
 use cordboard_call::model::*;
@@ -16,7 +17,6 @@ use cordboard_call::router::{Incoming, Route};
 use cordboard_call::script::*;
 use cordboard_call::shard::{Input, Output, Prompts, Shard, ShardConfig};
 use cordboard_call::timeline::{Line, Step};
-use cordboard_call::Name;
 use cordboard_media::clip::Clip;
 use cordboard_media::control::{self, Command, PlayEnd};
 use cordboard_sip::endpoint::{self, Endpoint, Event, Invite, LegId, Listener};
@@ -71,7 +71,10 @@ impl Phone {
 
     /// The leg of the last INVITE that rings here.
     pub fn ringing(&self) -> Option<LegId> {
-        self.events.iter().rev().find_map(|e| if let Event::Incoming { leg, .. } = e { Some(*leg) } else { None })
+        self.events
+            .iter()
+            .rev()
+            .find_map(|e| if let Event::Incoming { leg, .. } = e { Some(*leg) } else { None })
     }
 
     pub fn invites(&self) -> usize {
@@ -83,7 +86,10 @@ impl Phone {
     }
 
     pub fn invite(&self, i: usize) -> Message {
-        let requests = self.events.iter().filter_map(|e| if let Event::Incoming { request, .. } = e { Some(request) } else { None });
+        let requests = self
+            .events
+            .iter()
+            .filter_map(|e| if let Event::Incoming { request, .. } = e { Some(request) } else { None });
         requests.clone().nth(i).cloned().expect("an INVITE")
     }
 
@@ -258,8 +264,12 @@ impl World {
             Output::Send { bytes, .. } => {
                 format!("send {}", String::from_utf8_lossy(bytes).split("\r\n").next().unwrap_or(""))
             }
-            Output::Bus(e) => format!("bus {:?}", e.body).split(['(', ' ', '{']).take(2).collect::<Vec<_>>().join(" "),
-            Output::Media(c) => format!("media {c:?}").split([' ', '{']).take(2).collect::<Vec<_>>().join(" "),
+            Output::Bus(e) => {
+                format!("bus {:?}", e.body).split(['(', ' ', '{']).take(2).collect::<Vec<_>>().join(" ")
+            }
+            Output::Media(c) => {
+                format!("media {c:?}").split([' ', '{']).take(2).collect::<Vec<_>>().join(" ")
+            }
             Output::Script(_, ToScript::Done { result, .. }) => format!("script {result:?}"),
             Output::Script(..) => "script".to_owned(),
             _ => "other".to_owned(),
@@ -307,7 +317,9 @@ impl World {
         let leg = command.leg();
         let mut say = |event| self.back.push_back(Input::Media(event));
         match command {
-            Command::Open { .. } if m.fail_opens => say(control::Event::OpenFailed { leg, reason: "no ports".into() }),
+            Command::Open { .. } if m.fail_opens => {
+                say(control::Event::OpenFailed { leg, reason: "no ports".into() })
+            }
             Command::Open { .. } => {
                 m.open.insert(leg);
                 m.opened.push(leg);
@@ -328,7 +340,9 @@ impl World {
                 }
             }
             Command::Stop { play, .. } => {
-                if let Some((playing, _)) = m.playing.get(&leg).copied().filter(|(p, _)| play.is_none_or(|w| w == *p)) {
+                if let Some((playing, _)) =
+                    m.playing.get(&leg).copied().filter(|(p, _)| play.is_none_or(|w| w == *p))
+                {
                     m.playing.remove(&leg);
                     say(control::Event::PlayEnded { leg, play: playing, reason: PlayEnd::Stopped });
                 }
@@ -452,7 +466,11 @@ impl World {
     }
 
     pub fn interaction(&self) -> Id {
-        self.told.iter().find_map(|(i, m)| matches!(m, ToDomain::CallNew(_)).then_some(*i)).flatten().expect("a call")
+        self.told
+            .iter()
+            .find_map(|(i, m)| matches!(m, ToDomain::CallNew(_)).then_some(*i))
+            .flatten()
+            .expect("a call")
     }
 
     /// An offer that is not told yet.
@@ -468,7 +486,8 @@ impl World {
             })
             .collect();
         let tokens = agents.iter().map(|a| a.token).collect();
-        let offer = Offer { ticket, agents, ring_timeout_ms: 20_000, lease_ms: 60_000, workgroup: "support".into() };
+        let offer =
+            Offer { ticket, agents, ring_timeout_ms: 20_000, lease_ms: 60_000, workgroup: "support".into() };
         (tokens, ToShard::Offer(offer))
     }
 
@@ -490,11 +509,17 @@ impl World {
     }
 
     pub fn ended(&self) -> Vec<CallEnded> {
-        self.told.iter().filter_map(|(_, m)| if let ToDomain::CallEnded(e) = m { Some(e.clone()) } else { None }).collect()
+        self.told
+            .iter()
+            .filter_map(|(_, m)| if let ToDomain::CallEnded(e) = m { Some(e.clone()) } else { None })
+            .collect()
     }
 
     pub fn talk_ends(&self) -> Vec<TalkEnd> {
-        self.told.iter().filter_map(|(_, m)| if let ToDomain::TalkEnded { how, .. } = m { Some(*how) } else { None }).collect()
+        self.told
+            .iter()
+            .filter_map(|(_, m)| if let ToDomain::TalkEnded { how, .. } = m { Some(*how) } else { None })
+            .collect()
     }
 
     pub fn steps(&self) -> Vec<Step> {
@@ -502,7 +527,10 @@ impl World {
     }
 
     pub fn line(&self, step: Step) -> &Line {
-        self.lines.iter().find(|l| l.step == step).unwrap_or_else(|| panic!("no line {step:?} in {:#?}", self.lines))
+        self.lines
+            .iter()
+            .find(|l| l.step == step)
+            .unwrap_or_else(|| panic!("no line {step:?} in {:#?}", self.lines))
     }
 
     // ---- The caller's part ----
@@ -682,7 +710,11 @@ impl World {
                 tokens.push(s.token);
             }
         }
-        let last = self.told.iter().rposition(|(_, m)| !matches!(m, ToDomain::Note)).unwrap();
+        let after = |m: &ToDomain| match m {
+            ToDomain::Settled(s) => s.result != OfferResult::NoCall,
+            _ => true,
+        };
+        let last = self.told.iter().rposition(|(_, m)| after(m)).unwrap();
         assert!(matches!(self.told[last].1, ToDomain::CallEnded(_)), "the end is the last word");
         ended.into_iter().next().unwrap()
     }
