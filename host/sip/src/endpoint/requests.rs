@@ -34,14 +34,13 @@ impl Endpoint {
             return Err(RequestFailure::Full);
         }
         let headers = || request.headers.iter().map(|(n, v)| (n.as_str(), v.as_str()));
-        let more = [("X-From", request.from.as_str()), ("X-To", &request.to)];
-        let more = more.into_iter().chain(request.call_id.as_deref().map(|c| ("X-Call-ID", c)));
-        let body_type = request.body.as_ref().map(|(t, _)| ("X-Type", t.as_str()));
+        let addresses = [&request.from, &request.to].into_iter();
         let special =
             matches!(Method::recognise(&request.method), Method::Invite | Method::Ack | Method::Cancel);
         if special
             || !crate::wire::text::is_token(&request.method)
-            || !is_writable(&request.target, headers().chain(more).chain(body_type))
+            || request.body.as_ref().is_some_and(|(t, _)| !compose::is_clean(t))
+            || !is_writable(&request.target, addresses, request.call_id.as_deref(), headers())
         {
             return Err(RequestFailure::BadValue);
         }

@@ -15,15 +15,23 @@ use super::types::{Event, Full, Invite, LegId};
 use super::{Endpoint, auth};
 use crate::dialog::{Dialog, path};
 use crate::transaction::invite_client::State;
-use crate::wire::{MAGIC_COOKIE, Message, Method, Name, Uri};
+use crate::wire::{MAGIC_COOKIE, Message, Method, Name, NameAddr, Uri};
 
 /// Headers that the endpoint writes itself; a caller that names one has made a mistake.
 const OWN_HEADERS: [&str; 7] = ["Via", "From", "To", "Call-ID", "CSeq", "Content-Length", "Content-Type"];
 
-/// Whether the shell's part of a request can be written as it is.
-pub(super) fn is_writable<'a>(uri: &str, values: impl Iterator<Item = (&'a str, &'a str)>) -> bool {
+/// Whether the shell's part of a request can be written as it is: a URI, addresses without tags, a
+/// Call-ID of one word, headers that are not ours and break nothing open.
+pub(super) fn is_writable<'a>(
+    uri: &str,
+    mut addresses: impl Iterator<Item = &'a String>,
+    call_id: Option<&str>,
+    mut headers: impl Iterator<Item = (&'a str, &'a str)>,
+) -> bool {
     Uri::parse(uri).is_ok()
-        && values.into_iter().all(|(name, value)| {
+        && addresses.all(|a| compose::is_clean(a) && NameAddr::parse(a).is_some_and(|a| a.tag().is_none()))
+        && call_id.is_none_or(|id| !id.is_empty() && id.bytes().all(|b| b.is_ascii_graphic()))
+        && headers.all(|(name, value)| {
             crate::wire::text::is_token(name)
                 && compose::is_clean(value)
                 && !OWN_HEADERS.iter().any(|own| own.eq_ignore_ascii_case(name))
@@ -39,9 +47,8 @@ impl Endpoint {
             return Err(Full::Transactions);
         }
         let headers = || invite.headers.iter().map(|(n, v)| (n.as_str(), v.as_str()));
-        let more = [("X-From", invite.from.as_str()), ("X-To", &invite.to)];
-        let more = more.into_iter().chain(invite.call_id.as_deref().map(|c| ("X-Call-ID", c)));
-        if !is_writable(&invite.target, headers().chain(more)) {
+        let names = [&invite.from, &invite.to].into_iter();
+        if !is_writable(&invite.target, names, invite.call_id.as_deref(), headers()) {
             return Err(Full::BadValue);
         }
         let local = self.core.local(invite.listener).ok_or(Full::NoDestination)?;

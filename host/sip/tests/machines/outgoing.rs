@@ -299,6 +299,9 @@ fn an_invite_that_cannot_be_written_or_sent_is_refused_at_once() {
         Invite { headers: vec![("Via".to_owned(), "x".to_owned())], ..net.invite(1) },
         Invite { target: "sip:name.example".to_owned(), ..net.invite(1) },
         Invite { listener: 3, ..net.invite(1) },
+        Invite { from: "<sip:a@b>;tag=mine".to_owned(), ..net.invite(1) },
+        Invite { from: String::new(), ..net.invite(1) },
+        Invite { call_id: Some("two words".to_owned()), ..net.invite(1) },
     ];
     for invite in bad {
         let now = net.now;
