@@ -218,6 +218,14 @@ fn targets_come_by_preference_and_none_twice() {
         [("sip:deep@x".to_owned(), 200), ("sip:second@x".to_owned(), 1000), ("sip:low@x".to_owned(), 100)]
     );
     assert_eq!(set.add(&first), 0);
+    // Equals stay in the order in which they were written.
+    let mut equals = TargetSet::new("sip:b@b");
+    let thirty: String = (0..30).map(|i| format!("Contact: <sip:{i}@x>;q=0.{}\r\n", i % 2)).collect();
+    assert_eq!(equals.add(&moved(&thirty)), 30);
+    let order: Vec<_> = std::iter::from_fn(|| equals.next_target()).map(|t| t.uri).collect();
+    let expected: Vec<_> =
+        (0..15).map(|i| 2 * i + 1).chain((0..15).map(|i| 2 * i)).map(|i| format!("sip:{i}@x")).collect();
+    assert_eq!(order, expected);
     // Bounded, whatever they send.
     let many: String = (0..200).map(|i| format!("Contact: <sip:{i}@x>\r\n")).collect();
     assert!(set.add(&moved(&many)) <= 32);
