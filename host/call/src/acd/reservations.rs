@@ -104,7 +104,6 @@ impl Reservations {
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&Id, &Reservation)> {
         self.live.iter()
     }
-
 }
 
 #[cfg(test)]

@@ -168,7 +168,10 @@ fn not_ready_during_a_call_waits_until_it_is_over_and_can_be_taken_back() {
 fn what_cannot_be_done_is_said_with_a_status() {
     let mut w = World::new(small());
     let reply = w.set_ready("alice", true, "");
-    assert!(matches!(&reply, Reply::Error { status: 409, text } if text.contains("log in first")), "{reply:?}");
+    assert!(
+        matches!(&reply, Reply::Error { status: 409, text } if text.contains("log in first")),
+        "{reply:?}"
+    );
     let (tenant, agent) = ("acme".to_owned(), "zoe".to_owned());
     assert!(matches!(w.command(Command::LogOut { tenant, agent }), Reply::Error { status: 404, .. }));
     let (tenant, agent) = ("zed".to_owned(), "alice".to_owned());
@@ -192,5 +195,8 @@ fn the_journal_hears_the_state_at_rest_and_only_when_it_changes() {
     let at = w.offer();
     w.settle(&at, OfferResult::Accepted);
     w.log_out("alice");
-    assert!(matches!(w.facts.last(), Some(Fact::AgentState { state: State::LoggedOut, .. })), "durable at once");
+    assert!(
+        matches!(w.facts.last(), Some(Fact::AgentState { state: State::LoggedOut, .. })),
+        "durable at once"
+    );
 }

@@ -64,7 +64,10 @@ pub(crate) fn model(workgroups: Vec<Workgroup>, agents: Vec<Agent>) -> Model {
 
 /// One workgroup `support` with alice and bob.
 pub(crate) fn small() -> Model {
-    model(vec![workgroup("support")], vec![agent("alice", &["support"], &[]), agent("bob", &["support"], &[])])
+    model(
+        vec![workgroup("support")],
+        vec![agent("alice", &["support"], &[]), agent("bob", &["support"], &[])],
+    )
 }
 
 pub(crate) struct World {
@@ -159,7 +162,10 @@ impl World {
             let before = self.domain.next_deadline_ns();
             self.input(Input::Tick);
             let stuck = self.domain.next_deadline_ns() == before && self.domain.counts().backlog == 0;
-            assert!(!stuck || before != Some(at) || before > Some(self.now.mono_ns), "a timer that never fires");
+            assert!(
+                !stuck || before != Some(at) || before > Some(self.now.mono_ns),
+                "a timer that never fires"
+            );
         }
         self.now = end;
         self.input(Input::Tick);
@@ -176,10 +182,18 @@ impl World {
         self.call_from("+4930")
     }
 
-    pub(crate) fn ask(&mut self, id: Id, key: u32, workgroup: &str, request: QueueRequest) -> Result<Place, Refusal> {
+    pub(crate) fn ask(
+        &mut self,
+        id: Id,
+        key: u32,
+        workgroup: &str,
+        request: QueueRequest,
+    ) -> Result<Place, Refusal> {
         self.say(id, ToDomain::Enqueue { key, workgroup: workgroup.into(), request });
         let answer = self.sent.iter().rev().find_map(|e| match &e.body {
-            ToShard::Enqueued { key: k, result } if *k == key && e.interaction == Some(id) => Some(result.clone()),
+            ToShard::Enqueued { key: k, result } if *k == key && e.interaction == Some(id) => {
+                Some(result.clone())
+            }
             _ => None,
         });
         answer.expect("every enqueue is answered")

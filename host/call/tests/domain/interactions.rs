@@ -39,11 +39,10 @@ fn lines_carry_the_number_of_the_message_that_brought_them() {
     let seq = envelope.seq;
     w.input(Input::Bus(envelope));
     let lines = &w.lines[&id];
-    assert_eq!(lines.iter().map(|l| (l.step.number(), l.bus_seq)).collect::<Vec<_>>(), [
-        (6, Some(1)),
-        (7, Some(1)),
-        (8, Some(seq))
-    ]);
+    assert_eq!(
+        lines.iter().map(|l| (l.step.number(), l.bus_seq)).collect::<Vec<_>>(),
+        [(6, Some(1)), (7, Some(1)), (8, Some(seq))]
+    );
 }
 
 #[test]
@@ -69,13 +68,15 @@ fn a_fact_stands_before_what_tells_about_it() {
     let mut w = World::new(small());
     w.log_in("alice");
     let id = w.call();
-    let position = |w: &World, what: &dyn Fn(&Output) -> bool| w.last.iter().position(what).expect("is there");
+    let position =
+        |w: &World, what: &dyn Fn(&Output) -> bool| w.last.iter().position(what).expect("is there");
     let opened = position(&w, &|o| matches!(o, Output::Fact(Fact::Opened { .. })));
     let told = position(&w, &|o| matches!(o, Output::Event(e) if e.kind == "call.new"));
     assert!(opened < told);
     w.ask(id, 1, "support", QueueRequest::default()).expect("a place");
     let queued = position(&w, &|o| matches!(o, Output::Fact(Fact::Queued { .. })));
-    let answer = position(&w, &|o| matches!(o, Output::Bus(_, e) if matches!(e.body, ToShard::Enqueued { .. })));
+    let answer =
+        position(&w, &|o| matches!(o, Output::Bus(_, e) if matches!(e.body, ToShard::Enqueued { .. })));
     let reserved = position(&w, &|o| matches!(o, Output::Fact(Fact::Offered { .. })));
     let pop = position(&w, &|o| matches!(o, Output::Event(e) if e.kind == "agent.offered"));
     let offer = position(&w, &|o| matches!(o, Output::Bus(_, e) if matches!(e.body, ToShard::Offer(_))));
@@ -99,7 +100,9 @@ fn the_timeline_of_a_whole_call_has_the_domain_s_steps_in_order() {
         _ => None,
     });
     assert_eq!(offer_seq, sent, "the evidence is the number of the offer's message");
-    assert!(w.lines[&id].iter().filter(|l| matches!(l.step.number(), 14 | 15)).all(|l| l.token == Some(at.3)));
+    assert!(
+        w.lines[&id].iter().filter(|l| matches!(l.step.number(), 14 | 15)).all(|l| l.token == Some(at.3))
+    );
     w.settle(&at, OfferResult::Accepted);
     w.pass_ms(20_000);
     w.talk_ended(&at, TalkEnd::AgentLeft, 20_000);
@@ -110,20 +113,23 @@ fn the_timeline_of_a_whole_call_has_the_domain_s_steps_in_order() {
     assert_eq!(record.offers.len(), 1);
     assert_eq!(record.offers[0].result, Some(OfferResult::Accepted));
     assert_eq!((record.offers[0].rang_ms, record.offers[0].talked_ms), (100, 20_000));
-    assert_eq!(w.kinds(), [
-        "agent.state",
-        "call.new",
-        "interaction.created",
-        "queue.entered",
-        "agent.state",
-        "agent.offered",
-        "call.bridged",
-        "agent.state",
-        "queue.left",
-        "offer.ended",
-        "agent.state",
-        "call.ended"
-    ]);
+    assert_eq!(
+        w.kinds(),
+        [
+            "agent.state",
+            "call.new",
+            "interaction.created",
+            "queue.entered",
+            "agent.state",
+            "agent.offered",
+            "call.bridged",
+            "agent.state",
+            "queue.left",
+            "offer.ended",
+            "agent.state",
+            "call.ended"
+        ]
+    );
     let numbers: Vec<u64> = w.events.iter().map(|e| e.sequence).collect();
     assert_eq!(numbers, (1..=numbers.len() as u64).collect::<Vec<_>>());
 }
@@ -132,7 +138,12 @@ fn the_timeline_of_a_whole_call_has_the_domain_s_steps_in_order() {
 fn attributes_are_set_told_and_kept_in_the_record() {
     let mut w = World::new(small());
     let id = w.call();
-    w.say(id, ToDomain::Attributes { set: vec![("survey.score".into(), "5".into()), ("account".into(), "".into())] });
+    w.say(
+        id,
+        ToDomain::Attributes {
+            set: vec![("survey.score".into(), "5".into()), ("account".into(), "".into())],
+        },
+    );
     assert_eq!(w.events.last().map(|e| e.kind.as_str()), Some("attributes.changed"));
     let told = w.events.len();
     w.say(id, ToDomain::Attributes { set: vec![("survey.score".into(), "5".into())] });
@@ -180,7 +191,9 @@ fn a_shard_that_starts_anew_loses_its_calls_and_frees_the_agents() {
     assert_eq!((c.interactions, c.ringing, c.talking, c.timers.leases), (0, 0, 0, 0));
     // All three have one number, so one place is remembered: the earliest.
     assert_eq!(c.ghosts, 1);
-    assert!(!w.facts.iter().any(|f| matches!(f, Fact::Ghost { ticket: t, .. } if *t == ticket)) || c.ghosts == 1);
+    assert!(
+        !w.facts.iter().any(|f| matches!(f, Fact::Ghost { ticket: t, .. } if *t == ticket)) || c.ghosts == 1
+    );
     assert_eq!(w.state("bob").0, cordboard_call::commands::AgentStateName::Ready);
     // A late message of the former life changes nothing.
     w.input(Input::Bus(Envelope {

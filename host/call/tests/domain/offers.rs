@@ -177,7 +177,11 @@ fn a_caller_who_hangs_up_frees_everything_at_every_step() {
         w.end(id);
         w.pass_ms(5_000);
         let c = w.domain.counts();
-        assert_eq!((c.interactions, c.waiting, c.offered, c.taken, c.ringing, c.talking), (0, 0, 0, 0, 0, 0), "{step}");
+        assert_eq!(
+            (c.interactions, c.waiting, c.offered, c.taken, c.ringing, c.talking),
+            (0, 0, 0, 0, 0, 0),
+            "{step}"
+        );
         assert_eq!((c.timers.leases, c.timers.agents, c.timers.plans, c.backlog), (0, 0, 0, 0), "{step}");
         assert_eq!(w.closed().len(), 1);
         if step >= 2 {
@@ -204,7 +208,10 @@ fn a_preferred_agent_is_asked_first_if_free() {
 
 #[test]
 fn an_agent_of_two_queues_takes_the_earlier_head() {
-    let m = model(vec![workgroup("support"), workgroup("sales")], vec![agent("alice", &["support", "sales"], &[])]);
+    let m = model(
+        vec![workgroup("support"), workgroup("sales")],
+        vec![agent("alice", &["support", "sales"], &[])],
+    );
     let mut w = World::new(m);
     let (sales, _) = w.queued("sales");
     w.pass_ms(1);

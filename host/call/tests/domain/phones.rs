@@ -42,7 +42,10 @@ fn an_agent_without_a_phone_is_not_asked_until_it_registers() {
     assert!(!w.agent("alice").reachable);
     w.queued("support");
     assert!(w.offers().is_empty());
-    assert_eq!(register(&mut w, 1, &[("sip:alice@127.0.0.1:5099", 60)]), (200, vec![("sip:alice@127.0.0.1:5099".into(), 60)]));
+    assert_eq!(
+        register(&mut w, 1, &[("sip:alice@127.0.0.1:5099", 60)]),
+        (200, vec![("sip:alice@127.0.0.1:5099".into(), 60)])
+    );
     let offer = w.offers().remove(0).1;
     assert_eq!(offer.agents[0].uri, "sip:alice@127.0.0.1:5099");
     assert_eq!(offer.agents[0].flow.map(|f| f.listener), Some(3));

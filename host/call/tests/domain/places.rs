@@ -138,7 +138,12 @@ fn positions_are_told_at_most_once_a_second_and_in_batches() {
     for (id, _) in &calls[..20] {
         w.end(*id);
     }
-    let tickets = |w: &World| w.sent.iter().filter(|e| matches!(e.body, ToShard::Ticket { state: TicketState::Waiting, .. })).count();
+    let tickets = |w: &World| {
+        w.sent
+            .iter()
+            .filter(|e| matches!(e.body, ToShard::Ticket { state: TicketState::Waiting, .. }))
+            .count()
+    };
     assert!(tickets(&w) <= 64 * 20, "one batch an input at most: {}", tickets(&w));
     w.pass_ms(0);
     let mut told = std::collections::BTreeMap::new();
@@ -162,14 +167,20 @@ fn positions_are_told_at_most_once_a_second_and_in_batches() {
 fn the_estimate_is_unknown_without_agents_and_checked_when_taken() {
     let mut w = World::new(small());
     let id = w.call();
-    assert_eq!(w.ask(id, 1, "support", QueueRequest::default()).map(|p| (p.position, p.wait_s)), Ok((1, None)));
+    assert_eq!(
+        w.ask(id, 1, "support", QueueRequest::default()).map(|p| (p.position, p.wait_s)),
+        Ok((1, None))
+    );
     w.end(id);
     w.log_in("alice");
     let busy = w.queued("support");
     let at = w.offer();
     w.settle(&at, OfferResult::Accepted);
     let id = w.call();
-    assert_eq!(w.ask(id, 1, "support", QueueRequest::default()).map(|p| (p.position, p.wait_s)), Ok((1, Some(60))));
+    assert_eq!(
+        w.ask(id, 1, "support", QueueRequest::default()).map(|p| (p.position, p.wait_s)),
+        Ok((1, Some(60)))
+    );
     w.pass_ms(20_000);
     w.talk_ended(&at, TalkEnd::AgentLeft, 20_000);
     w.end(busy.0);
@@ -197,7 +208,8 @@ fn priority_moves_a_caller_ahead_by_ten_seconds_a_point() {
 
 #[test]
 fn skills_decide_who_is_asked_and_a_later_caller_may_be_first() {
-    let agents = vec![agent("alice", &["support"], &[("en", 5)]), agent("bob", &["support"], &[("en", 5), ("fr", 3)])];
+    let agents =
+        vec![agent("alice", &["support"], &[("en", 5)]), agent("bob", &["support"], &[("en", 5), ("fr", 3)])];
     let mut w = World::new(model(vec![workgroup("support")], agents));
     let french = w.call();
     let skills = QueueRequest { skills: vec!["fr".into()], ..QueueRequest::default() };

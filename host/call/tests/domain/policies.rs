@@ -5,7 +5,7 @@ use cordboard_call::domain::{BATCH, Input, Output};
 use cordboard_call::facts::Fact;
 use cordboard_call::messages::*;
 use cordboard_call::model::Model;
-use cordboard_call::policy::{Candidates, Entry, Fault, PlanAction, PlanStep, Placement, Policies};
+use cordboard_call::policy::{Candidates, Entry, Fault, Placement, PlanAction, PlanStep, Policies};
 
 use crate::harness::*;
 
@@ -60,12 +60,15 @@ fn faults(w: &World) -> usize {
 
 #[test]
 fn the_policy_s_order_holds() {
-    let mut w = world(Box::new(fifo), Box::new(|e, c| {
-        assert_eq!(e.skills, [0]);
-        assert_eq!((c.skill_level.clone(), c.skill_count.clone()), (vec![5, 9], vec![1, 2]));
-        assert_eq!(c.agents, [0, 1]);
-        Ok(vec![1, 0])
-    }));
+    let mut w = world(
+        Box::new(fifo),
+        Box::new(|e, c| {
+            assert_eq!(e.skills, [0]);
+            assert_eq!((c.skill_level.clone(), c.skill_count.clone()), (vec![5, 9], vec![1, 2]));
+            assert_eq!(c.agents, [0, 1]);
+            Ok(vec![1, 0])
+        }),
+    );
     w.log_in("alice");
     w.log_in("bob");
     let id = w.call();
@@ -77,12 +80,15 @@ fn the_policy_s_order_holds() {
 #[test]
 fn nonsense_and_faults_give_the_default_and_are_reported() {
     for bad in 0..4 {
-        let mut w = world(Box::new(fifo), Box::new(move |_, c| match bad {
-            0 => Ok(vec![c.agents.len() as u32]),
-            1 => Ok(vec![0, 0]),
-            2 => Err(Fault::Trap("unreachable".into())),
-            _ => Err(Fault::Timeout),
-        }));
+        let mut w = world(
+            Box::new(fifo),
+            Box::new(move |_, c| match bad {
+                0 => Ok(vec![c.agents.len() as u32]),
+                1 => Ok(vec![0, 0]),
+                2 => Err(Fault::Trap("unreachable".into())),
+                _ => Err(Fault::Timeout),
+            }),
+        );
         w.log_in("alice");
         w.pass_ms(1);
         w.log_in("bob");
@@ -92,7 +98,12 @@ fn nonsense_and_faults_give_the_default_and_are_reported() {
         assert_eq!(w.domain.counts().totals.policy_faults, 1);
     }
     let mut w = world(
-        Box::new(|e| Ok(Placement { key_ms: i64::MIN, plan: vec![PlanStep { after_ms: e.arrived_ms as u64, action: PlanAction::Overflow(9) }] })),
+        Box::new(|e| {
+            Ok(Placement {
+                key_ms: i64::MIN,
+                plan: vec![PlanStep { after_ms: e.arrived_ms as u64, action: PlanAction::Overflow(9) }],
+            })
+        }),
         Box::new(in_order),
     );
     w.queued("support");
@@ -102,10 +113,13 @@ fn nonsense_and_faults_give_the_default_and_are_reported() {
 
 #[test]
 fn nobody_yet_is_asked_again_after_a_while_and_when_an_agent_comes() {
-    let mut w = world(Box::new(fifo), Box::new(|e, c| {
-        let enough = c.agents.len() == 2 || e.now_ms - e.arrived_ms >= 3_000;
-        Ok(if enough { vec![0] } else { vec![] })
-    }));
+    let mut w = world(
+        Box::new(fifo),
+        Box::new(|e, c| {
+            let enough = c.agents.len() == 2 || e.now_ms - e.arrived_ms >= 3_000;
+            Ok(if enough { vec![0] } else { vec![] })
+        }),
+    );
     w.log_in("alice");
     let (first, _) = w.queued("support");
     assert!(w.offers().is_empty());

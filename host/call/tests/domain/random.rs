@@ -7,13 +7,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use cordboard_base::{Id, Random};
+use cordboard_call::Name;
 use cordboard_call::commands::{Command, Reply};
 use cordboard_call::domain::{Input, Output};
 use cordboard_call::facts::Fact;
 use cordboard_call::messages::*;
 use cordboard_call::model::Model;
-use cordboard_call::policy::{Candidates, Entry, Fault, Native, PlanAction, PlanStep, Placement, Policies};
-use cordboard_call::Name;
+use cordboard_call::policy::{Candidates, Entry, Fault, Native, Placement, PlanAction, PlanStep, Policies};
 
 use crate::harness::*;
 use crate::recovery::assert_same;
@@ -66,14 +66,12 @@ enum Hold {
 #[derive(Debug, Clone, Default)]
 struct Person {
     logged_in: bool,
-    /// Not-ready or logged out after the present call.
-    pending: bool,
+    /// After the present call: not ready (false: nor logged in).
+    pending: Option<bool>,
     ready: bool,
     misses: u32,
     /// No call before this time.
     quiet_until_ms: i64,
-    in_wrap_up: bool,
-    free_since_order: u64,
 }
 
 #[derive(Debug, Clone)]
@@ -214,7 +212,12 @@ impl Reference {
         for offered in &offer.agents {
             let name = offered.agent.to_string();
             assert!(names.insert(name.clone()), "an agent is once in a round");
-            assert!(self.may_take(&name), "{name} may not be asked: {:?} {:?}", self.people[&name], self.tokens);
+            assert!(
+                self.may_take(&name),
+                "{name} may not be asked: {:?} {:?}",
+                self.people[&name],
+                self.tokens
+            );
             assert!(self.serves(&name, &waiter), "{name} serves the queue and has the skills");
             for (ticket, other) in &self.waiters {
                 let earlier = other.waits && !other.protected && other.key < waiter.key;
@@ -236,7 +239,9 @@ impl Reference {
 
     /// The reference's rule for the end of an offer, applied before the domain hears of it.
     fn settle(&mut self, token: Id, result: OfferResult) {
-        let Some(held) = self.tokens.get(&token).cloned().filter(|h| h.state == Hold::Ringing) else { return };
+        let Some(held) = self.tokens.get(&token).cloned().filter(|h| h.state == Hold::Ringing) else {
+            return;
+        };
         let now_ms = self.w.now.wall_ms;
         let person = self.people.get_mut(&held.agent).expect("a person");
         if result == OfferResult::Accepted {
@@ -271,14 +276,19 @@ impl Reference {
     }
 
     fn call_over(person: &mut Person) {
-        if std::mem::take(&mut person.pending) {
+        if let Some(logged_in) = person.pending.take() {
             person.ready = false;
+            person.logged_in = logged_in;
         }
     }
 
     fn others_lose(&mut self, ticket: Id) {
-        let others: Vec<Id> =
-            self.tokens.iter().filter(|(_, h)| h.ticket == ticket && h.state == Hold::Ringing).map(|(t, _)| *t).collect();
+        let others: Vec<Id> = self
+            .tokens
+            .iter()
+            .filter(|(_, h)| h.ticket == ticket && h.state == Hold::Ringing)
+            .map(|(t, _)| *t)
+            .collect();
         for token in others {
             self.settle(token, OfferResult::Lost);
         }
@@ -296,7 +306,6 @@ impl Reference {
         } else if waiter.workgroup != "round" {
             // Five seconds of wrap-up.
             person.quiet_until_ms = now_ms + 5_000;
-            person.in_wrap_up = true;
         }
         Self::call_over(person);
         let body = ToDomain::TalkEnded { token, ticket: held.ticket, talked_ms: 1_000, how };
@@ -304,7 +313,12 @@ impl Reference {
     }
 
     fn hang_up(&mut self, id: Id) {
-        let tokens: Vec<_> = self.tokens.iter().filter(|(_, h)| h.interaction == id).map(|(t, h)| (*t, h.state.clone())).collect();
+        let tokens: Vec<_> = self
+            .tokens
+            .iter()
+            .filter(|(_, h)| h.interaction == id)
+            .map(|(t, h)| (*t, h.state.clone()))
+            .collect();
         // A shard settles everything before it says that the call is over; one that forgets is helped.
         let forgets = self.random.below(8) == 0;
         for (token, state) in tokens {
@@ -343,16 +357,15 @@ impl Reference {
         if allowed {
             match (&held, ready) {
                 (Some(_), true) => {
-                    person.pending = false;
+                    person.pending = None;
                     person.misses = 0;
                 }
-                (Some(_), false) => person.pending = true,
+                (Some(_), false) => person.pending = Some(out != Some(false)),
                 (None, ready) => {
                     person.ready = ready;
-                    person.pending = false;
+                    person.pending = None;
                     // Wrap-up and back-off end with the agent's own word.
                     person.quiet_until_ms = 0;
-                    person.in_wrap_up = false;
                     if out != Some(false) {
                         person.misses = 0;
                     }
@@ -371,18 +384,15 @@ impl Reference {
         if revoke_due && let Some((token, _)) = held {
             assert!(self.tokens[&token].revoked, "a log-out while ringing withdraws the offer");
         }
-        if out == Some(false) {
-            // Logged out after the call: the reference keeps it as never ready again until log-in.
-            let person = self.people.get_mut(name).expect("a person");
-            person.logged_in = person.logged_in && self.tokens.values().any(|h| h.agent == name);
-        }
     }
 
     fn step(&mut self) {
         let names: Vec<String> = self.people.keys().cloned().collect();
         let calls: Vec<Id> = self.calls.keys().copied().collect();
-        let ringing: Vec<Id> = self.tokens.iter().filter(|(_, h)| h.state == Hold::Ringing).map(|(t, _)| *t).collect();
-        let talking: Vec<Id> = self.tokens.iter().filter(|(_, h)| h.state == Hold::Talking).map(|(t, _)| *t).collect();
+        let ringing: Vec<Id> =
+            self.tokens.iter().filter(|(_, h)| h.state == Hold::Ringing).map(|(t, _)| *t).collect();
+        let talking: Vec<Id> =
+            self.tokens.iter().filter(|(_, h)| h.state == Hold::Talking).map(|(t, _)| *t).collect();
         match self.random.below(24) {
             0..=2 if calls.len() < 30 => {
                 let id = Id::new(self.w.now, &mut self.random);
@@ -397,10 +407,12 @@ impl Reference {
                     return;
                 }
                 let workgroup = self.pick(&["support", "sales", "round"]).expect("some");
-                let skills = self.pick(&[vec![], vec![], vec!["en".to_owned()], vec!["fr".to_owned()]]).expect("some");
+                let skills =
+                    self.pick(&[vec![], vec![], vec!["en".to_owned()], vec!["fr".to_owned()]]).expect("some");
                 let key = self.calls[&id] + u32::from(self.random.below(6) > 0);
                 self.calls.insert(id, key);
-                let request = QueueRequest { skills, priority: self.random.below(3) as u8, ..QueueRequest::default() };
+                let request =
+                    QueueRequest { skills, priority: self.random.below(3) as u8, ..QueueRequest::default() };
                 self.say(id, ToDomain::Enqueue { key: key.max(1), workgroup: workgroup.into(), request });
             }
             7..=12 => {
@@ -423,7 +435,12 @@ impl Reference {
             }
             13..=15 => {
                 let Some(token) = self.pick(&talking) else { return };
-                let how = self.pick(&[TalkEnd::AgentLeft, TalkEnd::AgentLeft, TalkEnd::AgentVanished, TalkEnd::Transferred]);
+                let how = self.pick(&[
+                    TalkEnd::AgentLeft,
+                    TalkEnd::AgentLeft,
+                    TalkEnd::AgentVanished,
+                    TalkEnd::Transferred,
+                ]);
                 self.talk_ended(token, how.expect("some"));
             }
             16 => {
@@ -456,7 +473,8 @@ impl Reference {
                 self.input(Input::Bus(envelope));
                 let spent = self.spent.clone();
                 if let Some((token, held)) = self.pick(&spent[spent.len().saturating_sub(10)..]) {
-                    let result = self.pick(&[OfferResult::Accepted, OfferResult::NoAnswer, OfferResult::Lost]);
+                    let result =
+                        self.pick(&[OfferResult::Accepted, OfferResult::NoAnswer, OfferResult::Lost]);
                     let agent = held.agent.as_str().into();
                     let result = result.expect("some");
                     let settled = Settled { token, ticket: held.ticket, agent, result, rang_ms: 1 };
@@ -497,7 +515,11 @@ impl Reference {
             return;
         }
         let count = |state: &Hold| self.tokens.values().filter(|h| h.state == *state).count();
-        assert_eq!((c.ringing, c.talking), (count(&Hold::Ringing), count(&Hold::Talking)), "tokens as the shard has them");
+        assert_eq!(
+            (c.ringing, c.talking),
+            (count(&Hold::Ringing), count(&Hold::Talking)),
+            "tokens as the shard has them"
+        );
         assert_eq!((c.agents_reserved, c.agents_busy), (c.ringing, c.talking), "each token holds one agent");
         assert_eq!(c.timers.leases, c.ringing + c.talking, "a lease a token");
         assert_eq!(c.waiting + c.offered + c.taken, self.waiters.len(), "places as the facts have them");
@@ -518,7 +540,8 @@ impl Reference {
                 .waiters
                 .iter()
                 .filter(|(ticket, w)| {
-                    let taken = self.tokens.values().any(|h| h.ticket == **ticket && h.state == Hold::Talking);
+                    let taken =
+                        self.tokens.values().any(|h| h.ticket == **ticket && h.state == Hold::Talking);
                     *w.workgroup == *queue.workgroup && !taken
                 })
                 .collect();
@@ -538,10 +561,17 @@ impl Reference {
         assert_eq!((c.interactions, c.waiting, c.offered, c.taken, c.listed), (0, 0, 0, 0, 0));
         assert_eq!((c.ringing, c.talking, c.agents_reserved, c.agents_busy, c.backlog), (0, 0, 0, 0, 0));
         let t = c.timers;
-        assert_eq!((t.leases, t.agents, t.plans, t.positions, t.deferred), (0, 0, 0, 0, 0), "no timer is left");
+        assert_eq!(
+            (t.leases, t.agents, t.plans, t.positions, t.deferred),
+            (0, 0, 0, 0, 0),
+            "no timer is left"
+        );
         assert_eq!(c.totals.closed, self.opened);
         let facts = self.w.domain.snapshot();
-        assert!(!facts.iter().any(|f| matches!(f, Fact::Opened { .. } | Fact::Queued { .. })), "nothing to carry");
+        assert!(
+            !facts.iter().any(|f| matches!(f, Fact::Opened { .. } | Fact::Queued { .. })),
+            "nothing to carry"
+        );
     }
 }
 

@@ -32,7 +32,8 @@ fn the_queue_stands_in_its_old_order_for_those_who_call_back() {
     let third = queue_from(&mut w, "+3");
     let first = queue_from(&mut w, "+1");
     w.pass_ms(3_000);
-    let order: Vec<_> = w.queue("support").entries.iter().filter(|e| !e.awaiting_call_back).map(|e| e.ticket).collect();
+    let order: Vec<_> =
+        w.queue("support").entries.iter().filter(|e| !e.awaiting_call_back).map(|e| e.ticket).collect();
     assert_eq!(order, [first, third, new]);
     w.log_in("alice");
     assert_eq!(w.offer().1, first);
@@ -47,7 +48,11 @@ fn a_remembered_place_lives_through_another_crash_and_ends_with_its_grace() {
     w.restart();
     assert_eq!(w.domain.counts().ghosts, 1);
     w.pass_ms(30_000);
-    assert_eq!((w.domain.counts().ghosts, w.domain.counts().timers.ghosts), (0, 0), "a minute after the first crash");
+    assert_eq!(
+        (w.domain.counts().ghosts, w.domain.counts().timers.ghosts),
+        (0, 0),
+        "a minute after the first crash"
+    );
     w.restart();
     assert_eq!(w.domain.counts().ghosts, 0);
 }
@@ -81,7 +86,8 @@ fn event_numbers_go_on_growing() {
     w.queued("support");
     let last = w.events.last().map(|e| e.sequence).expect("events");
     let out = w.restart();
-    let numbers: Vec<_> = out.iter().filter_map(|o| if let Output::Event(e) = o { Some(e.sequence) } else { None }).collect();
+    let numbers: Vec<_> =
+        out.iter().filter_map(|o| if let Output::Event(e) = o { Some(e.sequence) } else { None }).collect();
     assert!(!numbers.is_empty() && numbers.iter().all(|n| *n > last));
 }
 
