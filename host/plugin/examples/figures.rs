@@ -1,5 +1,5 @@
 //! Figures of the plugin host, printed: what a script, a question and a waiting script cost. No
-//! verdicts. `cargo run --release -p cordboard-plugin --example figures -- PLUGINS_DIR`
+//! verdicts. `cargo run --release -p cordboard-plugin --example figures -- PLUGINS_DIR [WORKERS]`
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -44,7 +44,11 @@ impl Hours for Noon {
 
 fn main() {
     let folder = PathBuf::from(std::env::args().nth(1).expect("the folder of the components"));
-    let engine = Engine::new(EngineConfig::new(Arc::new(|_| ()))).expect("an engine");
+    let mut config = EngineConfig::new(Arc::new(|_| ()));
+    if let Some(workers) = std::env::args().nth(2) {
+        config.workers = workers.parse().expect("a number of workers");
+    }
+    let engine = Engine::new(config).expect("an engine");
     println!("{}", engine.sizing());
     let registry = Registry::new(engine, |_| ());
     let load = |name: &str, component: &str, world, settings: &[(&str, &str)]| {

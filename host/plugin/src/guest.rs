@@ -324,7 +324,7 @@ fn describe(error: &wasmtime::Error, trap: Trap) -> String {
 pub(crate) fn settle<W>(store: &Store<Guest<W>>) {
     let guest = store.data();
     let stats = &guest.context.stats;
-    stats.cpu_ns.fetch_add(guest.meter.used_ns(), Relaxed);
+    stats.cpu_ns.fetch_add(guest.meter.book_ns(), Relaxed);
     stats.memory_peak_bytes.fetch_max(guest.limiter.peak_bytes as u64, Relaxed);
 }
 

@@ -19,7 +19,7 @@ pub struct Limits {
     pub slice_ms: u64,
     /// Answer time of a `call-router`, in milliseconds of wall time.
     pub route_ms: u64,
-    /// Answer time of a `queue-policy`, in milliseconds of wall time.
+    /// Answer time of a `queue-policy`, in milliseconds of CPU (it cannot wait for anything).
     pub policy_ms: u64,
     /// Answer time of a `redirect-policy`, in milliseconds of wall time.
     pub redirect_ms: u64,

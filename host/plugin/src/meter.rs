@@ -24,6 +24,7 @@ thread_local! {
 #[derive(Debug)]
 pub(crate) struct Meter {
     used_ns: AtomicU64,
+    booked_ns: AtomicU64,
     poll_began_ns: AtomicU64,
     limit_ns: u64,
 }
@@ -32,6 +33,7 @@ impl Meter {
     pub(crate) fn new(limit_ms: u64) -> Arc<Self> {
         Arc::new(Self {
             used_ns: AtomicU64::new(0),
+            booked_ns: AtomicU64::new(0),
             poll_began_ns: AtomicU64::new(0),
             limit_ns: limit_ms.saturating_mul(1_000_000),
         })
@@ -40,6 +42,17 @@ impl Meter {
     /// CPU used up to the last poll.
     pub(crate) fn used_ns(&self) -> u64 {
         self.used_ns.load(Relaxed)
+    }
+
+    /// CPU used since this was last asked, for the books.
+    pub(crate) fn book_ns(&self) -> u64 {
+        let used_ns = self.used_ns();
+        used_ns.saturating_sub(self.booked_ns.swap(used_ns, Relaxed))
+    }
+
+    /// Whether the guest was busy for a good part of what it may use: if it is late, it is its own fault.
+    pub(crate) fn busy(&self) -> bool {
+        self.used_ns() > self.limit_ns / 4
     }
 
     /// How long the current poll has lasted.

@@ -13,11 +13,11 @@ use cordboard_call::Name;
 use cordboard_call::policy::{
     Candidates, Entry, Fault, MAX_CANDIDATES, MAX_PLAN_STEPS, Placement, PlanAction, PlanStep, Policies,
 };
-use wasmtime::Store;
+use wasmtime::{Store, UpdateDeadline};
 
 use crate::engine::Code;
 use crate::guest::{self, Guest};
-use crate::meter::Meter;
+use crate::meter::{Meter, clock_ns};
 use crate::registry::{Plugin, Registry, Version};
 use crate::wasi::Question;
 use crate::world::World;
@@ -142,16 +142,17 @@ impl Place {
             Some(living) => living.store.data().meter.clone(),
             None => Meter::new(u64::MAX / 1_000_000),
         };
-        let before_ns = meter.used_ns();
         meter.begin();
+        let began_cpu_ns = clock_ns(libc::CLOCK_THREAD_CPUTIME_ID);
         let asked = (|| {
             if self.living.is_none() {
-                self.living = Some(self.version.live(seen, meter.clone(), policy_ms)?);
+                self.living = Some(self.version.live(seen, meter.clone(), began_cpu_ns, policy_ms)?);
             }
             let Some(living) = &mut self.living else { return Err(Fault::Missing) };
             living.question.now_ms.store(seen.entry.now_ms.max(0) as u64, Relaxed);
             living.question.seed.store(seen.seed(), Relaxed);
             living.store.data().log.refill();
+            living.question.began_cpu_ns.store(began_cpu_ns, Relaxed);
             living.store.set_epoch_deadline(policy_ms);
             let answer = question(living);
             let answer = answer.map_err(|e| guest::fault(&e, &living.store));
@@ -163,7 +164,7 @@ impl Place {
             answer
         })();
         meter.end();
-        context.stats.cpu_ns.fetch_add(meter.used_ns() - before_ns, Relaxed);
+        context.stats.cpu_ns.fetch_add(meter.book_ns(), Relaxed);
         if asked.is_err() {
             // After a trap the instance is dead.
             self.living = None;
@@ -173,15 +174,34 @@ impl Place {
 }
 
 impl Version {
-    fn live(&self, seen: &Seen<'_>, meter: Arc<Meter>, policy_ms: u64) -> Result<Living, Fault> {
+    fn live(
+        &self,
+        seen: &Seen<'_>,
+        meter: Arc<Meter>,
+        began_cpu_ns: u64,
+        policy_ms: u64,
+    ) -> Result<Living, Fault> {
         let Code::Policy(pre) = &*self.code else { return Err(Fault::Missing) };
         let question = Arc::new(Question::default());
         question.now_ms.store(seen.entry.now_ms.max(0) as u64, Relaxed);
         question.seed.store(seen.seed(), Relaxed);
+        question.began_cpu_ns.store(began_cpu_ns, Relaxed);
         let mut guest = Guest::new(self.context.clone(), meter, None, world::State);
         guest.question = Some(question.clone());
         let mut store = guest::store(&self.engine, guest);
         store.set_epoch_deadline(policy_ms);
+        // The deadline is one of CPU: a policy cannot wait, so time beyond it was somebody else's,
+        // and a machine that is busy must not cost a good policy its place.
+        let since = question.clone();
+        store.epoch_deadline_callback(move |_| {
+            let used_ns =
+                clock_ns(libc::CLOCK_THREAD_CPUTIME_ID).saturating_sub(since.began_cpu_ns.load(Relaxed));
+            Ok(if used_ns < policy_ms * 1_000_000 {
+                UpdateDeadline::Continue(1)
+            } else {
+                UpdateDeadline::Interrupt
+            })
+        });
         let instance = pre.instantiate(&mut store).map_err(|e| guest::fault(&e, &store))?;
         Ok(Living { store, instance, question, booked_bytes: 0 })
     }

@@ -4,6 +4,7 @@
 //! the question is asked once more of another fresh instance. A script is never asked twice.
 
 use std::future::Future;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use cordboard_call::Name;
@@ -53,36 +54,40 @@ pub(crate) async fn ask<Q: Question>(
 ) -> Result<Q::Answer, Fault> {
     let version = registry.serving(plugin, world).ok_or(Fault::Missing)?;
     version.context.stats.questions.fetch_add(1, Relaxed);
+    let meter = Meter::new(deadline.cpu_ms);
     let asked = async {
-        match once(registry, &version, deadline, question).await {
+        match once(registry, &version, &meter, question).await {
             // A trap, or too much memory: perhaps the instance was unlucky. An answer that makes no
             // sense and an error are answers. A second loop would only miss the deadline again.
             Err(fault @ (Fault::Trap(_) | Fault::Memory)) => {
                 registry.fault(&version, &fault);
-                once(registry, &version, deadline, question).await
+                once(registry, &version, &meter, question).await
             }
             other => other,
         }
     };
-    let answer = tokio::time::timeout(ms(deadline.wall_ms), asked).await.unwrap_or(Err(Fault::Timeout));
-    if let Err(fault) = &answer {
-        registry.fault(&version, fault);
+    let answer = tokio::time::timeout(ms(deadline.wall_ms), asked).await;
+    match &answer {
+        Ok(Ok(_)) => {}
+        Ok(Err(fault)) => registry.fault(&version, fault),
+        Err(_) if meter.busy() => registry.fault(&version, &Fault::Timeout),
+        // It waited for others, or the machine had no time for it: counted, and not held against it.
+        Err(_) => version.context.stats.count(&Fault::Timeout),
     }
-    answer
+    answer.unwrap_or(Err(Fault::Timeout))
 }
 
 async fn once<Q: Question>(
     registry: &Registry,
     version: &Version,
-    deadline: Deadline,
+    meter: &Arc<Meter>,
     question: &Q,
 ) -> Result<Q::Answer, Fault> {
-    let meter = Meter::new(deadline.cpu_ms);
     let guest = Guest::new(version.context.clone(), meter.clone(), None, question.state());
     let mut store = Settled(guest::store(&version.engine, guest));
     guest::give_way(&mut store.0);
     let asked = question.put(&version.code, &mut store.0);
-    let asked = metered(meter, registry.engine().0.ticker.clone(), asked).await;
+    let asked = metered(meter.clone(), registry.engine().0.ticker.clone(), asked).await;
     asked.unwrap_or_else(|e| Err(guest::fault(&e, &store.0)))
 }
 

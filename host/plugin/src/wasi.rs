@@ -55,6 +55,8 @@ pub(crate) struct Question {
     pub(crate) now_ms: AtomicU64,
     /// What the randomness is made of.
     pub(crate) seed: AtomicU64,
+    /// The thread's CPU clock when the question was asked; the guest does not see it.
+    pub(crate) began_cpu_ns: AtomicU64,
 }
 
 impl<W> Guest<W> {
