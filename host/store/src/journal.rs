@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use cordboard_call::events::Event;
 use cordboard_call::facts::Fact;
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use rusqlite::{Connection, OptionalExtension};
 
 use crate::codec::{self, Blob};
@@ -242,7 +242,18 @@ impl<T: Send + 'static> Journal<T> {
         self.shared.submitted.load(SeqCst) == self.shared.released.load(SeqCst)
     }
 
-    /// Makes facts durable that nobody waits for (a shard's dialogs).
+    /// Makes facts durable that nobody waits for, without waiting itself (a shard's dialogs).
+    ///
+    /// # Errors
+    /// When `max_pending` jobs wait, the facts come back: keep them, in order, and try again.
+    pub fn try_note(&self, facts: Vec<Fact>) -> Result<(), Vec<Fact>> {
+        match self.jobs.try_send(Job::Facts(facts)) {
+            Err(TrySendError::Full(Job::Facts(facts))) => Err(facts),
+            _ => Ok(()),
+        }
+    }
+
+    /// Makes facts durable that nobody waits for; waits while `max_pending` jobs wait.
     pub fn note(&self, facts: Vec<Fact>) {
         let _ = self.jobs.send(Job::Facts(facts));
     }
@@ -261,9 +272,11 @@ impl<T: Send + 'static> Journal<T> {
         let _ = self.jobs.send(Job::Snapshot(snapshot));
     }
 
-    /// Moves an adapter's cursor: all events up to and with `at` are dealt with.
-    pub fn advance(&self, adapter: &str, at: u64) {
-        let _ = self.jobs.send(Job::Cursor { adapter: adapter.into(), at });
+    /// Moves an adapter's cursor: all events up to and with `at` are dealt with. Never waits; false
+    /// when `max_pending` jobs wait: try again later.
+    #[must_use]
+    pub fn advance(&self, adapter: &str, at: u64) -> bool {
+        self.jobs.try_send(Job::Cursor { adapter: adapter.into(), at }).is_ok()
     }
 
     /// Puts an event among the dead letters.

@@ -54,15 +54,15 @@ impl Outbox {
         Ok(Self { db: schema::open_reader(path)?, path: path.into() })
     }
 
-    /// An adapter's cursor: 0 at first.
+    /// An adapter's cursor; none until [`crate::Journal::adapters`] has named it.
     ///
     /// # Errors
     /// When the file cannot be read.
-    pub fn cursor(&self, adapter: &str) -> Result<u64, StoreError> {
+    pub fn cursor(&self, adapter: &str) -> Result<Option<u64>, StoreError> {
         self.db
             .query_row("SELECT at FROM cursors WHERE adapter = ?1", [adapter], |row| row.get::<_, i64>(0))
             .optional()
-            .map(|at| at.unwrap_or(0) as u64)
+            .map(|at| at.map(|at| at as u64))
             .map_err(StoreError::sqlite(&self.path))
     }
 

@@ -221,17 +221,18 @@ fn events_are_delivered_from_a_cursor_and_kept_until_every_adapter_has_them() {
     }
     assert_eq!(places, (1..=20).collect::<Vec<_>>());
     let outbox = Outbox::open(&path).unwrap();
-    assert_eq!(outbox.cursor("crm").unwrap(), 0);
+    assert_eq!(outbox.cursor("crm").unwrap(), Some(0));
+    assert_eq!(outbox.cursor("nobody").unwrap(), None);
     let some = outbox.after(3, 4).unwrap();
     assert_eq!((some[0].place, some[0].event.sequence), (4, 102));
-    journal.advance("crm", 20);
-    journal.advance("wallboard", 5);
+    assert!(journal.advance("crm", 20));
+    assert!(journal.advance("wallboard", 5));
     journal.bury("crm", some[0].clone(), "400 from the other side", 1);
     running.stop();
     let (journal, running, _) =
         Journal::open(quiet(&path), |_: cordboard_store::journal::Committed<u64>| {}).unwrap();
-    assert_eq!(outbox.cursor("crm").unwrap(), 20);
-    assert_eq!(outbox.after(outbox.cursor("wallboard").unwrap(), 100).unwrap().len(), 15);
+    assert_eq!(outbox.cursor("crm").unwrap(), Some(20));
+    assert_eq!(outbox.after(outbox.cursor("wallboard").unwrap().unwrap(), 100).unwrap().len(), 15);
     let letters = outbox.dead_letters(10).unwrap();
     assert_eq!(
         (letters.len(), &*letters[0].reason, letters[0].event.sequence),

@@ -1,0 +1,420 @@
+//! The signalling thread: sockets, inbox and timers around one [`Shard`].
+//!
+//! While the domain is behind (its inbox is full) or the media thread or the journal takes no more,
+//! the loop stops reading its sockets, so that callers are slowed by SIP's own retransmissions;
+//! what is already in the house goes on. The inbox is always emptied.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use bytes::Bytes;
+use cordboard_base::Now;
+use cordboard_bus::{Carrier, Inbox, Link, Outlet, Waker};
+use cordboard_call::Name;
+use cordboard_call::facts::Fact;
+use cordboard_call::messages::ToShard;
+use cordboard_call::model::Model;
+use cordboard_call::policy::Fault;
+use cordboard_call::redirect::Note;
+use cordboard_call::router::{Incoming, Route};
+use cordboard_call::script::{CallInfo, FromScript, ScriptId, ToScript};
+use cordboard_call::shard::{Counts, Input, Output, Prompts, Shard, ShardConfig};
+use cordboard_media::control;
+use cordboard_net::Clock;
+use cordboard_net::media::MediaHandle;
+use cordboard_net::udp::{BATCH, Counters, Port};
+use cordboard_sip::endpoint::DialogRecord;
+use mio::{Events, Interest, Poll, Token};
+
+use super::domain::DomainMail;
+use super::until;
+
+/// What a shard's thread is sent.
+#[derive(Debug)]
+pub enum ShardMail {
+    /// From the domain.
+    Bus(Carrier<ToShard>),
+    /// From a media thread.
+    Media(Vec<control::Event>),
+    /// From the router plugin.
+    Routed(u64, Result<Route, Fault>),
+    /// From a script.
+    Script(ScriptId, FromScript),
+    /// From the redirect role.
+    Note(Note),
+    /// A new configuration.
+    Configure(Arc<Model>, SharedPrompts),
+    /// Take no new calls.
+    Drain,
+    /// End the thread.
+    Stop,
+}
+
+/// The prompts' library as the shard asks it.
+#[derive(Clone)]
+pub struct SharedPrompts(pub Arc<dyn Prompts>);
+
+impl std::fmt::Debug for SharedPrompts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("SharedPrompts")
+    }
+}
+
+impl From<Carrier<ToShard>> for ShardMail {
+    fn from(carrier: Carrier<ToShard>) -> Self {
+        Self::Bus(carrier)
+    }
+}
+
+/// Who runs what a shard only asks for. Called on the shard's thread: it must not wait.
+pub trait Plugins: Send + 'static {
+    /// Asks a router; the answer comes as [`ShardMail::Routed`].
+    fn ask_route(&self, ask: u64, plugin: Name, incoming: Box<Incoming>);
+    /// Starts a script.
+    fn start_script(&self, script: ScriptId, plugin: Name, info: CallInfo);
+    /// Tells a script.
+    fn tell_script(&self, script: ScriptId, message: ToScript);
+}
+
+/// What others may know of a shard's thread.
+#[derive(Debug, Default)]
+pub struct ShardView {
+    counts: Mutex<Option<Counts>>,
+    ports: Mutex<Vec<(SocketAddr, Counters)>>,
+    /// Calls that are up.
+    pub calls: AtomicU64,
+    /// Calls since the start.
+    pub calls_total: AtomicU64,
+    /// Whether nothing is left of any call.
+    pub idle: AtomicBool,
+    /// Times that reading the sockets was put off since others were behind.
+    pub held_back: AtomicU64,
+    /// Rounds of the loop.
+    pub rounds: AtomicU64,
+}
+
+impl ShardView {
+    /// The machine's counts, at most a quarter of a second old.
+    #[must_use]
+    pub fn counts(&self) -> Option<Counts> {
+        *self.counts.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// The sockets' counters.
+    #[must_use]
+    pub fn ports(&self) -> Vec<(SocketAddr, Counters)> {
+        self.ports.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+    }
+}
+
+/// What a shard's thread is made of.
+pub struct ShardSetup<P> {
+    /// The machine's configuration.
+    pub config: ShardConfig,
+    /// The model.
+    pub model: Arc<Model>,
+    /// The library.
+    pub prompts: SharedPrompts,
+    /// The clock of the process.
+    pub clock: Clock,
+    /// The sockets, by listener.
+    pub ports: Vec<(u16, Port)>,
+    /// The poll that [`Self::waker`] wakes.
+    pub poll: Poll,
+    /// Wakes the thread.
+    pub waker: Waker,
+    /// What it is sent.
+    pub inbox: Inbox<ShardMail>,
+    /// To the domain.
+    pub domain: Link<DomainMail>,
+    /// To the media thread.
+    pub media: MediaHandle,
+    /// To the plugins.
+    pub plugins: P,
+    /// Takes facts without waiting; gives them back when it cannot.
+    pub note: Box<dyn FnMut(Vec<Fact>) -> Result<(), Vec<Fact>> + Send>,
+    /// Dialogs of a former life, with the names of their legs.
+    pub orphans: Vec<(u64, DialogRecord)>,
+    /// What others may know.
+    pub view: Arc<ShardView>,
+}
+
+const WAKE: Token = Token(usize::MAX);
+/// Rounds of reading one socket before others get their turn.
+const READ_ROUNDS: usize = 8;
+/// Mail taken before the sockets get their turn.
+const MAIL: usize = 4_096;
+
+/// A poll and the coalescing waker for it.
+///
+/// # Errors
+/// When the system gives no descriptors.
+pub fn poll() -> std::io::Result<(Poll, Waker)> {
+    let poll = Poll::new()?;
+    let waker = mio::Waker::new(poll.registry(), WAKE)?;
+    Ok((poll, Waker::new(move || drop(waker.wake()))))
+}
+
+/// Starts the thread.
+///
+/// # Errors
+/// When the system gives no thread.
+pub fn start<P: Plugins>(setup: ShardSetup<P>) -> std::io::Result<JoinHandle<()>> {
+    std::thread::Builder::new().name(format!("shard-{}", setup.config.number)).spawn(move || run(setup))
+}
+
+struct Socket {
+    listener: u16,
+    port: Port,
+    readable: bool,
+    sending: Vec<(SocketAddr, Vec<u8>)>,
+}
+
+struct Loop<P> {
+    shard: Shard,
+    sockets: Vec<Socket>,
+    domain: Link<DomainMail>,
+    media: MediaHandle,
+    commands: VecDeque<control::Command>,
+    plugins: P,
+    note: Box<dyn FnMut(Vec<Fact>) -> Result<(), Vec<Fact>> + Send>,
+    facts: Vec<Fact>,
+    out: Vec<Output>,
+}
+
+fn run<P: Plugins>(setup: ShardSetup<P>) {
+    let ShardSetup {
+        config,
+        model,
+        prompts,
+        clock,
+        ports,
+        mut poll,
+        waker,
+        inbox,
+        domain,
+        media,
+        plugins,
+        note,
+        orphans,
+        view,
+    } = setup;
+    let mut sockets = Vec::new();
+    for (i, (listener, mut port)) in ports.into_iter().enumerate() {
+        if let Err(error) =
+            poll.registry().register(&mut port, Token(i), Interest::READABLE | Interest::WRITABLE)
+        {
+            tracing::error!(%error, address = %port.local_addr(), "a socket cannot be watched; the shard ends");
+            return;
+        }
+        sockets.push(Socket { listener, port, readable: true, sending: Vec::new() });
+    }
+    let shard = Shard::new(config, model, prompts.0, super::entropy(), clock.now());
+    let mut l = Loop {
+        shard,
+        sockets,
+        domain,
+        media,
+        commands: VecDeque::new(),
+        plugins,
+        note,
+        facts: Vec::new(),
+        out: Vec::new(),
+    };
+    let mut now = clock.now();
+    // Before any new call can use the same names.
+    l.facts.extend(orphans.iter().map(|(leg, _)| Fact::DialogDown { leg: *leg }));
+    let dialogs: Vec<_> = orphans.into_iter().map(|(_, dialog)| dialog).collect();
+    if !dialogs.is_empty() {
+        tracing::info!(dialogs = dialogs.len(), "dialogs of the former life get their BYE");
+    }
+    l.shard.end_orphans(now, dialogs, &mut l.out);
+    l.carry_out();
+    let mut events = Events::with_capacity(64);
+    let mut told = 0_u64;
+    let mut busy = false;
+    loop {
+        let sleep = if busy {
+            Duration::ZERO
+        } else {
+            until(now, l.shard.next_deadline_ns(), Duration::from_millis(250))
+        };
+        if let Err(error) = poll.poll(&mut events, Some(sleep))
+            && error.kind() != std::io::ErrorKind::Interrupted
+        {
+            tracing::error!(%error, "polling failed; the shard ends");
+            return;
+        }
+        // Before draining: whatever comes from now on wakes again.
+        waker.clear();
+        now = clock.now();
+        view.rounds.fetch_add(1, Relaxed);
+        for event in &events {
+            if let Some(socket) = l.sockets.get_mut(event.token().0) {
+                socket.readable |= event.is_readable();
+                if event.is_writable() {
+                    socket.port.flush();
+                }
+            }
+        }
+        busy = false;
+        let mut mail = 0;
+        while let Some(message) = inbox.take() {
+            if matches!(message, ShardMail::Stop) {
+                l.carry_out();
+                return;
+            }
+            l.mail(now, message);
+            mail += 1;
+            if mail == MAIL {
+                busy = true;
+                break;
+            }
+        }
+        l.carry_out();
+        if l.caught_up() {
+            busy |= l.read(now);
+        } else {
+            view.held_back.fetch_add(1, Relaxed);
+        }
+        if l.shard.next_deadline_ns().is_some_and(|at| at <= now.mono_ns) {
+            l.shard.handle(now, Input::Tick, &mut l.out);
+        }
+        l.carry_out();
+        if now.mono_ns >= told {
+            told = now.mono_ns + 200_000_000;
+            l.tell(&view);
+        }
+    }
+}
+
+impl<P: Plugins> Loop<P> {
+    fn mail(&mut self, now: Now, message: ShardMail) {
+        let out = &mut self.out;
+        match message {
+            ShardMail::Bus(carrier) => match carrier.open() {
+                Ok(envelope) => self.shard.handle(now, Input::Bus(envelope), out),
+                Err(error) => tracing::error!(%error, "an envelope from the domain cannot be read"),
+            },
+            ShardMail::Media(events) => {
+                for event in events {
+                    self.shard.handle(now, Input::Media(event), out);
+                }
+            }
+            ShardMail::Routed(ask, answer) => self.shard.handle(now, Input::Routed { ask, answer }, out),
+            ShardMail::Script(script, from) => self.shard.handle(now, Input::Script(script, from), out),
+            ShardMail::Note(note) => self.shard.handle(now, Input::Redirected(note), out),
+            ShardMail::Configure(model, prompts) => self.shard.configure(model, prompts.0),
+            ShardMail::Drain => self.shard.handle(now, Input::Drain, out),
+            ShardMail::Stop => {}
+        }
+    }
+
+    /// Reads the sockets; whether there is more to read.
+    fn read(&mut self, now: Now) -> bool {
+        let Self { sockets, shard, out, .. } = self;
+        let mut more = false;
+        for socket in sockets.iter_mut().filter(|s| s.readable) {
+            let listener = socket.listener;
+            for round in 0.. {
+                let got = socket.port.recv_batch(|from, bytes| {
+                    shard.handle(
+                        now,
+                        Input::Datagram { listener, from, bytes: Bytes::copy_from_slice(bytes) },
+                        out,
+                    );
+                });
+                match got {
+                    Ok(BATCH) if round + 1 < READ_ROUNDS => {}
+                    Ok(BATCH) => {
+                        more = true;
+                        break;
+                    }
+                    Ok(_) => {
+                        socket.readable = false;
+                        break;
+                    }
+                    Err(error) => {
+                        tracing::error!(%error, address = %socket.port.local_addr(), "a socket cannot be read");
+                        socket.readable = false;
+                        break;
+                    }
+                }
+            }
+        }
+        more
+    }
+
+    /// Carries out what the machine wants done, in order for each receiver.
+    fn carry_out(&mut self) {
+        for output in self.out.drain(..) {
+            match output {
+                Output::Send { listener, to, bytes } => {
+                    if let Some(socket) = self.sockets.iter_mut().find(|s| s.listener == listener) {
+                        socket.sending.push((to, bytes));
+                    }
+                }
+                Output::Bus(envelope) => self.domain.send(envelope),
+                Output::Media(command) => {
+                    if !self.commands.is_empty() {
+                        self.commands.push_back(command);
+                    } else if let Err(cordboard_net::media::Refused::Full(command)) = self.media.send(command)
+                    {
+                        self.commands.push_back(*command);
+                    }
+                }
+                Output::AskRoute { ask, plugin, incoming } => self.plugins.ask_route(ask, plugin, incoming),
+                Output::StartScript { script, plugin, info } => {
+                    self.plugins.start_script(script, plugin, *info)
+                }
+                Output::Script(script, message) => self.plugins.tell_script(script, message),
+                Output::Fact(fact) => self.facts.push(fact),
+                Output::Gone { .. } => {}
+            }
+        }
+        for socket in &mut self.sockets {
+            if !socket.sending.is_empty() {
+                let datagrams: Vec<(SocketAddr, &[u8])> =
+                    socket.sending.iter().map(|(to, bytes)| (*to, &**bytes)).collect();
+                socket.port.send_batch(&datagrams);
+                socket.sending.clear();
+            }
+        }
+        if !self.facts.is_empty()
+            && let Err(facts) = (self.note)(std::mem::take(&mut self.facts))
+        {
+            self.facts = facts;
+        }
+    }
+
+    /// Hands on what is held; whether nothing is held any more.
+    fn caught_up(&mut self) -> bool {
+        while let Some(command) = self.commands.pop_front() {
+            if let Err(cordboard_net::media::Refused::Full(command)) = self.media.send(command) {
+                self.commands.push_front(*command);
+                break;
+            }
+        }
+        self.domain.flush() && self.commands.is_empty() && self.facts.is_empty()
+    }
+
+    fn tell(&self, view: &ShardView) {
+        let counts = self.shard.counts();
+        view.calls.store(counts.calls as u64, Relaxed);
+        view.calls_total.store(counts.totals.calls, Relaxed);
+        view.idle.store(counts.idle(), Relaxed);
+        *view.counts.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(counts);
+        let ports = self.sockets.iter().map(|s| (s.port.local_addr(), s.port.counters())).collect();
+        *view.ports.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = ports;
+    }
+}
+
+/// Sends to a shard from a thread that may wait a moment: the shard always empties its inbox.
+pub fn post(to: &Outlet<ShardMail>, mail: ShardMail) {
+    to.send_waiting(mail);
+}
