@@ -64,6 +64,7 @@ impl Shard {
             name: who.name,
             called,
             call_id: request.call_id().to_owned(),
+            hops: request.max_forwards().unwrap_or(70).saturating_sub(1).min(70),
             answered: false,
             answer_wanted: false,
             delayed_offer: false,
@@ -93,10 +94,11 @@ impl Shard {
     }
 }
 
+/// The status and headers that refuse a body.
+type Misfit = (u16, &'static [(&'static str, &'static str)]);
+
 /// The offer in an INVITE, if there is one.
-fn offer_of(
-    request: &Message,
-) -> Result<Option<Box<Session>>, (u16, &'static [(&'static str, &'static str)])> {
+fn offer_of(request: &Message) -> Result<Option<Box<Session>>, Misfit> {
     if request.body().is_empty() {
         return Ok(None);
     }

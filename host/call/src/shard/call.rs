@@ -77,6 +77,8 @@ pub(super) struct Call {
     pub(super) name: String,
     pub(super) called: String,
     pub(super) call_id: String,
+    /// Max-Forwards of the legs that we dial for it.
+    pub(super) hops: u8,
     /// The final response to the caller's INVITE is sent.
     pub(super) answered: bool,
     /// It is to be answered as soon as its media leg is open.

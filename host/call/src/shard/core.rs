@@ -208,7 +208,7 @@ impl Core {
 
     pub(super) fn close_media(&mut self, leg: control::LegId) {
         #[cfg(feature = "seeded-bugs")]
-        if self.bugs.media_leg_leaked && self.number() % 2 == 0 {
+        if self.bugs.media_leg_leaked && self.number().is_multiple_of(2) {
             return;
         }
         if self.media.remove(&leg).is_some() {

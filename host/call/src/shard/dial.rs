@@ -46,7 +46,7 @@ impl Core {
         let offered =
             call.caller.offer.as_deref().and_then(|o| cordboard_sip::sdp::agreed(o).ok()).map(|a| a.codec);
         let codecs = center::codecs(call.caller.codec().or(offered), &call.trunk().codecs);
-        let from = self.from_header(self.config.center_listener, &call.number, &call.name);
+        let from = self.caller_header(self.config.center_listener, &call.number, &call.name);
         let Some(dial) = &mut call.dial else { return };
         dial.party.address = Some(address);
         let invite = Invite {
@@ -54,6 +54,8 @@ impl Core {
             target: dial.address.clone(),
             from,
             to: format!("<{}>", dial.address),
+            // A call that is bridged back to us again and again must end some time (RFC 7332 4).
+            headers: vec![("Max-Forwards".to_owned(), call.hops.to_string())],
             sdp: dial.party.make_offer(&codecs, Direction::SendRecv),
             redirects: 8,
             silent_target_ms: call.model.limits.silent_target_ms,

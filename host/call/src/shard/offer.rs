@@ -114,9 +114,10 @@ impl Core {
             listener,
             target: ring.uri.clone(),
             destination: ring.flow.map(|f| f.remote),
-            from: self.from_header(listener, &call.number, &call.name),
+            from: self.caller_header(listener, &call.number, &call.name),
             to: format!("<{}>", ring.uri),
             headers: vec![
+                ("Max-Forwards".to_owned(), call.hops.to_string()),
                 ("X-Cordboard-Interaction".to_owned(), call.interaction.to_string()),
                 ("X-Cordboard-Workgroup".to_owned(), workgroup),
             ],
@@ -143,7 +144,7 @@ impl Core {
     }
 
     /// The From of a leg that we dial: the caller, at our address.
-    pub(super) fn from_header(&self, listener: u16, number: &str, name: &str) -> String {
+    pub(super) fn caller_header(&self, listener: u16, number: &str, name: &str) -> String {
         let local = self.config.listeners.iter().find(|l| l.id == listener).or(self.config.listeners.first());
         let host = local.map_or_else(|| ([0, 0, 0, 0], 5060).into(), |l| l.local);
         center::from_header(number, name, host)
@@ -280,6 +281,9 @@ impl Core {
             self.hand_off(call, Station::Queue);
         } else {
             self.hand_off(call, Station::Ivr);
+            if call.script.is_none() {
+                self.finish(call, 41, "host", "the place in the queue has ended");
+            }
         }
     }
 

@@ -41,10 +41,12 @@ impl Shard {
                         &[("Accept", "application/dtmf-relay")],
                     );
                     if let Some(digit) = digit {
-                        self.with_leg(leg, |core, call| {
-                            if call.party_of_leg(leg) == Some(Side::Caller) {
-                                core.digit(call, digit, true);
+                        self.with_leg(leg, |core, call| match (call.party_of_leg(leg), call.caller.media) {
+                            (Some(Side::Caller), _) => core.digit(call, digit, true),
+                            (Some(Side::Agent | Side::Dialled), Some(caller)) if call.taken() => {
+                                core.send_digit(caller, digit);
                             }
+                            _ => {}
                         });
                     }
                 }

@@ -177,7 +177,7 @@ impl Core {
         let silence_ms = if held { 0 } else { call.model.limits.rtp_silence_ms };
         let media = call.party(by).and_then(|p| p.media);
         self.watch(media, silence_ms);
-        if !call.taken() {
+        if !call.taken() || call.talk.as_ref().is_some_and(|t| t.held) {
             return;
         }
         let who = if by == Side::Caller { "the caller" } else { "the other party" };

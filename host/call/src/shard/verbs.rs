@@ -432,7 +432,14 @@ impl Core {
 
     /// A digit of the caller, from RTP, or from an INFO that the media plane knows nothing of.
     pub(super) fn digit(&mut self, call: &mut Call, digit: char, by_info: bool) {
-        if call.taken() || call.ended.is_some() {
+        if call.ended.is_some() {
+            return;
+        }
+        if call.taken() {
+            // Relayed by the media plane; what came by INFO is sent on as RFC 4733.
+            if let Some(leg) = call.other().and_then(|p| p.media).filter(|_| by_info) {
+                self.send_digit(leg, digit);
+            }
             return;
         }
         let stop = match self.doing(call) {
@@ -473,6 +480,11 @@ impl Core {
         if let Some(play) = stop.filter(|_| by_info) {
             self.stop(&call.caller, play);
         }
+    }
+
+    pub(super) fn send_digit(&mut self, leg: cordboard_media::control::LegId, digit: char) {
+        let digits = digit.to_string();
+        self.media(Command::SendDigits { leg, digits, duration_ms: DIGIT_MS, gap_ms: GAP_MS });
     }
 
     fn gathered(&mut self, call: &mut Call, end: GatherEnd) {

@@ -1,5 +1,7 @@
 //! The shard's behaviour at every step of a call, with real SIP endpoints around it.
 
+#![allow(unreachable_pub, reason = "one test crate, whose modules share the world")]
+
 #[cfg(feature = "seeded-bugs")]
 mod bugs;
 mod offers;

@@ -416,3 +416,16 @@ fn what_the_domain_says_late_does_not_undo_the_judgement() {
     w.hang_up();
     w.over();
 }
+
+#[test]
+fn a_place_that_ends_while_it_rings_for_an_unscripted_caller_ends_the_call_with_the_ringing() {
+    let mut w = World::new();
+    let ticket = w.queued();
+    w.script_ends(ScriptEnd::Returned);
+    let token = w.offer(ticket, &[1])[0];
+    w.tell(ToShard::Ticket { ticket, state: TicketState::Ended, position: 0, wait_s: None });
+    assert_eq!(w.caller.ended(), 0, "somebody may still answer");
+    w.refuse(1, 486);
+    assert_eq!((w.settled(token), w.caller.ended()), (vec![OfferResult::Busy], 1));
+    assert_eq!(w.over().cause, 41);
+}

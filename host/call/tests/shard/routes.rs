@@ -554,3 +554,26 @@ fn garbage_on_every_port_of_entry_changes_nothing() {
     w.over();
     let _ = Done::Ok;
 }
+
+#[test]
+fn a_call_goes_on_with_one_hop_less() {
+    let mut model = model();
+    model.tenants[0].router = Some("router".into());
+    let mut w = World::with(model);
+    let sdp = w.caller.sdp(cordboard_sip::sdp::Direction::SendRecv);
+    let invite = cordboard_sip::endpoint::Invite {
+        listener: 1,
+        target: format!("sip:+4930@{SHARD}"),
+        from: "<sip:+331@10.0.1.1>".to_owned(),
+        to: "<sip:+4930@x>".to_owned(),
+        headers: vec![("Max-Forwards".to_owned(), "9".to_owned())],
+        sdp: Some(sdp),
+        ..Default::default()
+    };
+    w.leg = Some(w.caller.sip.invite(w.now, invite).unwrap());
+    w.run();
+    w.route(Ok(to_address(2)));
+    assert_eq!(w.agents[1].invite(0).max_forwards(), Some(8));
+    w.hang_up();
+    w.over();
+}

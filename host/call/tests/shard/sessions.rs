@@ -242,7 +242,7 @@ fn a_lossy_network_changes_the_time_and_not_the_outcome() {
     let count = std::cell::Cell::new(0_u32);
     w.lose = Some(Box::new(move |_, _, _| {
         count.set(count.get() + 1);
-        count.get() % 3 == 0
+        count.get().is_multiple_of(3)
     }));
     w.dial("+4930", true);
     w.pass(5_000);
@@ -254,6 +254,22 @@ fn a_lossy_network_changes_the_time_and_not_the_outcome() {
     w.accept(1);
     w.pass(5_000);
     assert_eq!(w.settled(token), [cordboard_call::messages::OfferResult::Accepted]);
+    w.hang_up();
+    w.over();
+}
+
+#[test]
+fn digits_by_info_reach_the_other_party_of_a_conversation() {
+    let mut w = World::new();
+    w.talking();
+    let (caller, agent) = (w.media.opened[0], w.media.opened[1]);
+    let (now, leg) = (w.now, w.leg.unwrap());
+    w.caller.sip.leg_request(now, leg, "INFO", Some("application/dtmf-relay"), b"Signal=7\r\n");
+    w.run();
+    let leg = w.agents[0].ringing().unwrap();
+    w.agents[0].sip.leg_request(now, leg, "INFO", Some("application/dtmf"), b"11");
+    w.run();
+    assert_eq!(w.media.digits, [(agent, "7".to_owned()), (caller, "#".to_owned())]);
     w.hang_up();
     w.over();
 }

@@ -111,11 +111,15 @@ pub struct Media {
     pub joined: BTreeSet<(control::LegId, control::LegId)>,
     pub remotes: BTreeMap<control::LegId, control::Remote>,
     pub watch: BTreeMap<control::LegId, u32>,
+    pub digits: Vec<(control::LegId, String)>,
     pub recording: BTreeMap<control::LegId, u64>,
     pub hold_opens: bool,
     pub fail_opens: bool,
     pub held: Vec<control::LegId>,
 }
+
+/// Whether a datagram from the one to the other gets lost.
+pub type Lose = Box<dyn Fn(SocketAddr, SocketAddr, &[u8]) -> bool>;
 
 pub struct World {
     pub now: Now,
@@ -134,7 +138,7 @@ pub struct World {
     pub leg: Option<LegId>,
     pub ids: u128,
     /// Datagrams between these addresses get lost.
-    pub lose: Option<Box<dyn Fn(SocketAddr, SocketAddr, &[u8]) -> bool>>,
+    pub lose: Option<Lose>,
     /// Answers every `Enqueue` with a place.
     pub queue: bool,
     /// Scripts end when they hear of the hang-up.
@@ -374,7 +378,8 @@ impl World {
             Command::Watch { silent_after_ms, .. } => {
                 m.watch.insert(leg, silent_after_ms);
             }
-            Command::SendDigits { .. } | Command::Detect { .. } => {}
+            Command::SendDigits { digits, .. } => m.digits.push((leg, digits)),
+            Command::Detect { .. } => {}
             Command::Close { .. } => {
                 m.open.remove(&leg);
                 m.playing.remove(&leg);
