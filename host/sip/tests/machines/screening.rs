@@ -44,7 +44,8 @@ fn refusals_are_those_of_the_rfc() {
     let tagged = |method: &str| {
         request(method, "z9hG4bKa", "").replace("To: <sip:b@10.0.0.1>", "To: <sip:b@10.0.0.1>;tag=none")
     };
-    let table: &[(&str, String, u16, Option<(&str, &str)>)] = &[
+    type Row = (&'static str, String, u16, Option<(&'static str, &'static str)>);
+    let table: &[Row] = &[
         ("unknown method", request("DANCE", "z9hG4bKa", ""), 501, Some(("Allow", "INVITE"))),
         (
             "unknown extension",
