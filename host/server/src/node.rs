@@ -287,6 +287,9 @@ impl Shared {
             components.push(bytes);
         }
         self.library.reload(&new).map_err(ReloadError::Prompts)?;
+        if let Err(error) = make_folders(&new) {
+            tracing::error!(%error, folder = %new.store.recordings.display(), "folders for recordings cannot be made");
+        }
         let mut plugins = BTreeMap::new();
         for (plugin, bytes) in new.plugins.iter().zip(&components) {
             let loaded = install(&self.registry, plugin, bytes)
@@ -311,6 +314,14 @@ impl Shared {
         tracing::info!(?needs_restart, "the configuration was read anew");
         Ok(Reloaded { needs_restart, plugins })
     }
+}
+
+/// Folders that must be there before a call wants to write into them.
+fn make_folders(config: &Config) -> std::io::Result<()> {
+    for tenant in &config.model.tenants {
+        std::fs::create_dir_all(config.store.recordings.join(&*tenant.name))?;
+    }
+    Ok(())
 }
 
 /// Which adapters get whose events.
@@ -439,6 +450,8 @@ impl Node {
         if recovered.rows_given_up > 0 {
             tracing::warn!(rows = recovered.rows_given_up, "damaged rows of the journal were given up");
         }
+
+        make_folders(&config).with_context(|| format!("store.recordings: {}", config.store.recordings.display()))?;
 
         let policy_changed: Arc<std::sync::OnceLock<Outlet<DomainMail>>> = Arc::default();
         let registry = start_plugins(&config, policy_changed.clone())?;

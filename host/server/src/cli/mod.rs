@@ -54,9 +54,9 @@ enum Command {
         /// Where components are looked for, instead of the configuration's `plugin_dir`.
         #[arg(long, env = "CORDBOARD_PLUGINS_DIR", value_name = "FOLDER")]
         plugin_dir: Option<PathBuf>,
-        /// The store, instead of the configuration's `store.path`.
-        #[arg(long, value_name = "FILE")]
-        store: Option<PathBuf>,
+        /// Where journal, records, recordings and caches are, instead of the configuration's `data`.
+        #[arg(long, env = "CORDBOARD_DATA", value_name = "FOLDER")]
+        data: Option<PathBuf>,
         /// When the journal is damaged: go on from the rows before the damage. Places given later are forgotten.
         #[arg(long)]
         journal_keep_whole: bool,
@@ -262,10 +262,10 @@ enum PluginAction {
 /// Runs the command line; the exit code is 0 for done, 1 for failed, 2 for asked wrongly.
 pub fn run() -> ExitCode {
     let result = match Cli::parse().command {
-        Command::Serve { config, plugin_dir, store, journal_keep_whole } => {
-            serve::serve(&config, Overrides { plugin_dir, store }, journal_keep_whole)
+        Command::Serve { config, plugin_dir, data, journal_keep_whole } => {
+            serve::serve(&config, Overrides { plugin_dir, data }, journal_keep_whole)
         }
-        Command::Check { file, plugin_dir } => serve::check(&file, &Overrides { plugin_dir, store: None }),
+        Command::Check { file, plugin_dir } => serve::check(&file, &Overrides { plugin_dir, data: None }),
         other => ask(other),
     };
     match result {
@@ -371,7 +371,7 @@ async fn plugin(action: PluginAction, reach: &Reach) -> anyhow::Result<()> {
         PluginAction::Load { file, name } => {
             let bytes = std::fs::read(&file)
                 .map_err(|e| anyhow::anyhow!("{} cannot be read: {e}", file.display()))?;
-            let stem = file.file_stem().and_then(|s| s.to_str()).unwrap_or_default().to_owned();
+            let stem = file.file_stem().and_then(|s| s.to_str()).unwrap_or_default().replace('_', "-");
             let name = name.unwrap_or(stem);
             let answer = client.put(&format!("/v1/plugins/{name}"), bytes).await?;
             if reach.json {

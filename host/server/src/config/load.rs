@@ -103,6 +103,8 @@ fn read<'s>(
         let _ = root.text("plugin_dir");
     }
     let plugins = root.sections("plugins").into_iter().map(|s| read_plugin(s, &plugin_dir)).collect();
+    let data = root.text("data");
+    let data = overrides.data.clone().unwrap_or_else(|| source.path(&data.map_or("data".into(), |d| d.value)));
     let config = Config {
         file: source.file().to_owned(),
         node: node.clone(),
@@ -116,11 +118,11 @@ fn read<'s>(
         plugin_limits,
         plugin_dir,
         watch_plugins: root.flag("watch_plugins", true),
-        store: read_store(&root, overrides),
+        store: read_store(&root, &data),
         api: read_api(&root),
         log: read_log(&root),
         otlp: read_telemetry(&root),
-        speech: read_speech(&root),
+        speech: read_speech(&root, &data),
         serialise_bus: root.flag("serialise_bus", cfg!(debug_assertions)),
         drain_timeout_ms,
     };
@@ -243,17 +245,12 @@ fn read_limits(root: &Section<'_, '_>) -> (Limits, PluginLimits, u64) {
     (limits, plugins, drain)
 }
 
-fn read_store(root: &Section<'_, '_>, overrides: &Overrides) -> Store {
+fn read_store(root: &Section<'_, '_>, data: &Path) -> Store {
     let s = root.section("store");
-    let below = |key: &'static str, default: &str| {
-        s.source().path(&s.text(key).map_or(default.to_owned(), |t| t.value))
-    };
-    let path = below("path", "data/cordboard.db");
-    let path = overrides.store.clone().unwrap_or(path);
-    let default_recordings = path.parent().unwrap_or(Path::new("")).join("recordings");
+    let below = |key: &'static str, default: &str| data.join(s.text(key).map_or(default.to_owned(), |t| t.value));
     let store = Store {
-        recordings: if s.has("recordings") { below("recordings", "") } else { default_recordings },
-        path,
+        path: below("path", "cordboard.db"),
+        recordings: below("recordings", "recordings"),
         power: s.word("durability", &[("process", false), ("power", true)], false),
         retention_days: s.number("retention_days", 0..=36_500, 90),
     };
@@ -346,13 +343,13 @@ fn read_telemetry(root: &Section<'_, '_>) -> Option<String> {
     otlp
 }
 
-fn read_speech(root: &Section<'_, '_>) -> Speech {
+fn read_speech(root: &Section<'_, '_>, data: &Path) -> Speech {
     let s = root.section("speech");
     let speech = Speech {
         command: s.text("command").map_or("espeak-ng".to_owned(), |t| t.value),
         max_processes: s.number("max_processes", 1..=64, 2),
         timeout_ms: s.seconds_ms("timeout_s", 0.1..=60.0, 5_000),
-        cache: s.source().path(&s.text("cache").map_or("data/speech".to_owned(), |t| t.value)),
+        cache: data.join(s.text("cache").map_or("speech".to_owned(), |t| t.value)),
         max_clips: s.number("max_clips", 1..=100_000, 512),
     };
     s.done();

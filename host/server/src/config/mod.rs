@@ -254,8 +254,8 @@ impl Config {
 pub struct Overrides {
     /// Instead of `plugin_dir`.
     pub plugin_dir: Option<PathBuf>,
-    /// Instead of `store.path`.
-    pub store: Option<PathBuf>,
+    /// Instead of `data`.
+    pub data: Option<PathBuf>,
 }
 
 /// Reads and checks a file.
