@@ -127,7 +127,7 @@ pub(crate) fn component_bytes(name: &str) -> Vec<u8> {
     let path = folder.join(format!("{name}.wasm"));
     std::fs::read(&path).unwrap_or_else(|e| {
         panic!(
-            "{}: {e}. Build the components (`cargo xtask build-plugins`), or set CORDBOARD_PLUGINS_DIR to their folder",
+            "{}: {e}. Build the components (`cargo xtask plugins`), or set CORDBOARD_PLUGINS_DIR to their folder",
             path.display()
         )
     })
