@@ -6,6 +6,7 @@
 //!
 //! Nothing depends on this crate but tests and the demo.
 
+pub mod flow;
 pub mod judge;
 pub mod media;
 pub mod phone;

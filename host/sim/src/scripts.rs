@@ -61,6 +61,14 @@ impl Scripts {
         self.running.len()
     }
 
+    /// Whether the script that holds this place still runs and does not know that an agent has its call.
+    #[must_use]
+    pub fn waits_unaware(&self, ticket: Id) -> bool {
+        self.running.values().any(|script| {
+            script.ticket == Some(ticket) && !script.hung_up && matches!(script.at, At::Waiting | At::Enqueue | At::Leave)
+        })
+    }
+
     /// Starts one.
     pub fn start(&mut self, id: ScriptId, random: &mut Random) -> Option<Later> {
         self.running.insert(id, Script { at: At::Answer, verb: 0, ticket: None, hung_up: false });

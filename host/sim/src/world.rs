@@ -10,10 +10,10 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use cordboard_base::{Now, Random, ms, secs};
+use cordboard_base::{Id, Now, Random, ms, secs};
 use cordboard_call::commands::{Command, Reply};
 use cordboard_call::domain::{self, Domain};
-use cordboard_call::messages::{Envelope, OfferResult, Settled, ToDomain, ToShard};
+use cordboard_call::messages::{Envelope, OfferResult, Settled, TalkEnd, ToDomain, ToShard};
 use cordboard_call::model::Model;
 use cordboard_call::policy::{Fault, Native};
 use cordboard_call::router::Route;
@@ -105,6 +105,8 @@ enum Happening {
     Command(Command),
     Inspect,
     Stray,
+    /// An agent has answered a moment ago: the script must know by now.
+    Aware(Id, Id),
 }
 
 struct Due(u64, u64, Happening);
@@ -146,6 +148,7 @@ struct World {
     commands: BTreeMap<u64, Command>,
     next_command: u64,
     settled: Vec<Settled>,
+    talking: BTreeMap<Id, Name>,
     event_sequence: u64,
     report: Report,
     calls_over_ns: u64,
@@ -197,6 +200,7 @@ pub fn run(options: Options) -> Report {
         commands: BTreeMap::new(),
         next_command: 0,
         settled: Vec::new(),
+        talking: BTreeMap::new(),
         event_sequence: 0,
         report: Report::default(),
         calls_over_ns: 0,
@@ -272,9 +276,13 @@ impl World {
             Happening::ToShard(envelope) => self.shard(shard::Input::Bus(envelope)),
             Happening::ToDomain(envelope) => {
                 self.judge.to_domain(self.now, &envelope);
-                if let ToDomain::Settled(settled) = &envelope.body {
-                    self.accepted(settled);
-                    self.settled.push(settled.clone());
+                match &envelope.body {
+                    ToDomain::Settled(settled) => {
+                        self.accepted(settled);
+                        self.settled.push(settled.clone());
+                    }
+                    ToDomain::TalkEnded { token, ticket, how, .. } => self.talk_ended(*token, *ticket, *how),
+                    _ => {}
                 }
                 // At least once: some messages are heard twice.
                 if self.random.below(50) == 0 {
@@ -307,11 +315,22 @@ impl World {
             Happening::Command(command) => self.command(command),
             Happening::Inspect => {
                 self.command(Command::Queues);
+                let counts = self.domain.counts();
+                if counts.timers.leases != counts.ringing + counts.talking {
+                    let text = format!("{} leases run for {} tokens", counts.timers.leases, counts.ringing + counts.talking);
+                    self.judge.wrong(self.now, text);
+                }
                 if self.now.mono_ns < self.calls_over_ns + secs(200) {
                     self.after(secs(2), Happening::Inspect);
                 }
             }
             Happening::Stray => self.stray(),
+            Happening::Aware(token, ticket) => {
+                if self.talking.contains_key(&token) && self.scripts.waits_unaware(ticket) {
+                    let text = format!("the script of {ticket} does not know that an agent has its call");
+                    self.judge.wrong(self.now, text);
+                }
+            }
         }
     }
 
@@ -485,6 +504,8 @@ impl World {
         if settled.result != OfferResult::Accepted {
             return;
         }
+        self.talking.insert(settled.token, settled.agent.clone());
+        self.after(ms(20), Happening::Aware(settled.token, settled.ticket));
         let user = format!("sip:{}@", settled.agent);
         let Some(line) = self.agents.lines.values().find(|l| l.up && l.who.starts_with(&user)) else { return };
         let Some(port) = line.far_port else { return };
@@ -493,6 +514,16 @@ impl World {
             Some(far) => self.judge.wrong(self.now, format!("agent {} is joined to {far}", settled.agent)),
             // The caller may have gone, or holds the line, in the same moment.
             None => {}
+        }
+    }
+
+    /// A conversation is over: it was not ended over the agent's head.
+    fn talk_ended(&mut self, token: Id, ticket: Id, how: TalkEnd) {
+        let Some(agent) = self.talking.remove(&token) else { return };
+        let user = format!("sip:{agent}@");
+        let up = self.agents.lines.values().any(|line| line.up && line.who.starts_with(&user));
+        if how == TalkEnd::AgentLeft && up {
+            self.judge.wrong(self.now, format!("agent {agent} is said to have left {ticket} and has not"));
         }
     }
 
