@@ -124,7 +124,11 @@ pub(crate) fn component_bytes(name: &str) -> Vec<u8> {
         },
         PathBuf::from,
     );
-    let path = folder.join(format!("{name}.wasm"));
+    // Cargo writes underscores; whoever gathers plugins may keep their own names.
+    let mut path = folder.join(format!("{name}.wasm"));
+    if !path.exists() {
+        path = folder.join(format!("{}.wasm", name.replace('_', "-")));
+    }
     std::fs::read(&path).unwrap_or_else(|e| {
         panic!(
             "{}: {e}. Build the components (`cargo xtask plugins`), or set CORDBOARD_PLUGINS_DIR to their folder",
