@@ -9,8 +9,9 @@ use cordboard_sip::endpoint::{Event, Invite, LegId, TxnId};
 use crate::harness::{Net, SDP_A, SDP_B};
 
 /// What the model knows of one leg.
-#[derive(Debug, Default, Clone, Copy)]
+#[derive(Debug, Default, Clone)]
 struct Life {
+    call_id: String,
     incoming: bool,
     answered: bool,
     hung_up: bool,
@@ -45,8 +46,10 @@ impl Model {
 
     fn heard(&mut self, end: usize, event: Event) {
         let kind = match event {
-            Event::Incoming { leg, .. } => {
-                let before = self.legs[end].insert(leg, Life { incoming: true, ..Life::default() });
+            Event::Incoming { leg, request, .. } => {
+                // Its leg may be gone by the time that it is heard of.
+                let call_id = request.call_id().to_owned();
+                let before = self.legs[end].insert(leg, Life { call_id, incoming: true, ..Life::default() });
                 assert!(before.is_none(), "{leg} comes in twice");
                 "incoming"
             }
@@ -114,9 +117,9 @@ impl Model {
         let live: Vec<_> = self.legs[end]
             .iter()
             .filter(|(_, l)| l.end.is_none() && !l.hung_up)
-            .map(|(id, l)| (*id, *l))
+            .map(|(id, l)| (*id, l.clone()))
             .collect();
-        (!live.is_empty()).then(|| live[random.below(live.len() as u64) as usize])
+        (!live.is_empty()).then(|| live[random.below(live.len() as u64) as usize].clone())
     }
 
     fn act(&mut self, random: &mut Random) {
@@ -190,7 +193,8 @@ fn run(seed: u64, calls: u32, loss: u64) -> BTreeMap<&'static str, u32> {
                 invite.sdp = None;
             }
             let leg = model.net.place(from, invite);
-            model.legs[from].insert(leg, Life { owes_ack: delayed, ..Life::default() });
+            let call_id = model.net.ends[from].call_id(leg).expect("just placed").to_owned();
+            model.legs[from].insert(leg, Life { call_id, owes_ack: delayed, ..Life::default() });
             placed += 1;
         }
         for _ in 0..3 {
@@ -206,7 +210,21 @@ fn run(seed: u64, calls: u32, loss: u64) -> BTreeMap<&'static str, u32> {
             model.hear();
         }
     }
-    // Both sides hang up all they have; then silence.
+    // Silence: what one side has ended the other learns of by itself. (A caller that gave up without
+    // having heard anything may not cancel, so a call that still rings is left out.)
+    model.net.run_ms(100_000);
+    model.hear();
+    for end in 0..2 {
+        let over: BTreeMap<_, _> =
+            model.legs[1 - end].values().filter(|l| l.end.is_some()).map(|l| (&l.call_id, l.end)).collect();
+        for (leg, life) in &model.legs[end] {
+            let ringing = life.incoming && !life.answered;
+            if let Some(how) = over.get(&life.call_id).filter(|_| !ringing) {
+                assert!(life.end.is_some(), "seed {seed}: {leg} at {end} lives, its peer {how:?}: {life:?}");
+            }
+        }
+    }
+    // Both sides hang up all they have; then silence again.
     for end in 0..2 {
         while let Some((leg, _)) = model.any(end, &mut random) {
             model.life(end, leg).hung_up = true;
