@@ -2,19 +2,20 @@
 //! outcome, each verb one completion, and nothing is left.
 
 use cordboard_base::{Id, Random};
-use cordboard_call::messages::{CallCommand, OfferResult, ToShard};
+use cordboard_call::messages::{CallCommand, OfferResult, TalkEnd, ToShard};
 use cordboard_call::policy::Fault;
 use cordboard_call::script::{ScriptEnd, ToScript, Verb};
-use cordboard_call::shard::Input;
+use cordboard_call::shard::{Input, Totals};
 use cordboard_media::control::{Event, PlayEnd};
 
 use crate::steps::{music, play, sound};
 use crate::world::{World, agent_at};
 
-/// One call of a random life.
-fn live(seed: u64) {
+/// One call of a random life, in a world that may have been tampered with.
+fn live(seed: u64, tamper: impl Fn(&mut World)) -> Totals {
     let mut r = Random::seeded(seed);
     let mut w = World::new();
+    tamper(&mut w);
     if r.below(3) == 0 {
         let (mut lossy, one_in) = (Random::seeded(seed + 1), 3 + r.below(8));
         let cell = std::cell::RefCell::new(move || lossy.below(one_in) == 0);
@@ -25,6 +26,12 @@ fn live(seed: u64) {
     let mut tokens: Vec<Id> = Vec::new();
     let mut verbs: Vec<u32> = Vec::new();
     let mut scripted = true;
+    let mut hang_ups = 0;
+    if r.below(4) > 0 && !w.started.is_empty() {
+        verbs.push(w.verb(Verb::Answer));
+        w.pass(1_000);
+        verbs.push(w.verb(Verb::Enqueue { workgroup: "support".to_owned(), request: Default::default() }));
+    }
     for _ in 0..r.below(40) {
         match r.below(22) {
             0..=4 if scripted && !w.started.is_empty() => {
@@ -69,7 +76,9 @@ fn live(seed: u64) {
                     _ => None,
                 });
                 let agents: &[usize] = [&[1][..], &[2], &[1, 2]][r.below(3) as usize];
-                tokens.extend(w.offer(ticket.unwrap_or(Id(7)), agents));
+                if ticket.is_some() || r.below(5) == 0 {
+                    tokens.extend(w.offer(ticket.unwrap_or(Id(7)), agents));
+                }
             }
             9..=13 => {
                 let n = 1 + r.below(2) as usize;
@@ -77,7 +86,10 @@ fn live(seed: u64) {
                     match r.below(6) {
                         0 => w.refuse(n, [486, 603, 404, 480][r.below(4) as usize]),
                         1 => w.ring(n),
-                        2 => w.agent_hangs_up(n),
+                        2 => {
+                            hang_ups += 1;
+                            w.agent_hangs_up(n);
+                        }
                         3 => w.accept_unrun(n),
                         _ => w.accept(n),
                     }
@@ -130,16 +142,11 @@ fn live(seed: u64) {
     w.pass(40_000);
     if w.media.opened.is_empty() {
         // The INVITE never came through.
-        return;
-    }
-    for phone in 0..2 {
-        while let Some(leg) = w.agents[phone].ringing().filter(|_| w.agents[phone].sip.counts().legs > 0) {
-            let now = w.now;
-            w.agents[phone].sip.hang_up(now, leg, None);
-            w.pass(40_000);
-        }
+        return Totals::default();
     }
     w.over();
+    let left = w.talk_ends().into_iter().filter(|how| *how == TalkEnd::AgentLeft).count();
+    assert!(left <= hang_ups, "seed {seed}: an agent is said to have left who did not");
     for token in tokens {
         let settled = w.settled(token);
         assert_eq!(settled.len(), 1, "seed {seed}: {token} {settled:?}");
@@ -154,16 +161,60 @@ fn live(seed: u64) {
     for verb in verbs {
         let _ = w.result(verb);
     }
+    w.shard.counts().totals
 }
 
 #[test]
 fn a_thousand_random_lives_end_well() {
     let lives = std::env::var("CORDBOARD_LIVES").ok().and_then(|n| n.parse().ok()).unwrap_or(1_000);
+    let mut sum = Totals::default();
     for seed in 0..lives {
-        let result = std::panic::catch_unwind(|| live(seed));
-        if let Err(panic) = result {
-            eprintln!("seed {seed}");
-            std::panic::resume_unwind(panic);
+        match std::panic::catch_unwind(|| live(seed, |_| {})) {
+            Ok(totals) => {
+                sum.offers_accepted += totals.offers_accepted;
+                sum.offers_no_answer += totals.offers_no_answer;
+                sum.offers_other += totals.offers_other;
+                sum.crossed += totals.crossed;
+                sum.agents_vanished += totals.agents_vanished;
+                sum.script_faults += totals.script_faults;
+            }
+            Err(panic) => {
+                eprintln!("seed {seed}");
+                std::panic::resume_unwind(panic);
+            }
         }
+    }
+    println!("{sum:#?}");
+    // Lives that never go anywhere prove nothing.
+    for reached in [
+        sum.offers_accepted / 10,
+        sum.offers_no_answer,
+        sum.offers_other / 10,
+        sum.crossed,
+        sum.agents_vanished,
+        sum.script_faults,
+    ] {
+        assert!(reached > 0, "{sum:#?}");
+    }
+}
+
+#[cfg(feature = "seeded-bugs")]
+#[test]
+fn each_seeded_bug_is_found_by_random_lives() {
+    use cordboard_call::shard::Bugs;
+    let none = Bugs::default();
+    let bugs = [
+        ("cancel_crossing_ignored", Bugs { cancel_crossing_ignored: true, ..none }),
+        ("ring_timer_leaked", Bugs { ring_timer_leaked: true, ..none }),
+        ("settled_twice", Bugs { settled_twice: true, ..none }),
+        ("settled_never_on_caller_hang_up", Bugs { settled_never_on_caller_hang_up: true, ..none }),
+        ("media_leg_leaked", Bugs { media_leg_leaked: true, ..none }),
+        ("call_ended_twice", Bugs { call_ended_twice: true, ..none }),
+    ];
+    for (name, bugs) in bugs {
+        let found = (0..2_000)
+            .find(|seed| std::panic::catch_unwind(|| live(*seed, |w| w.shard.seed_bugs(bugs))).is_err());
+        println!("{name} is found by seed {found:?}");
+        assert!(found.is_some(), "{name} is not found");
     }
 }
