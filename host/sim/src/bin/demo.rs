@@ -110,7 +110,7 @@ fn with_centre(centre: &mut Centre, delivered: &AtomicU64, once: bool) -> Result
 The centre stays up; Ctrl-C ends it.
   call it        sip:{NUMBER}@{REDIRECT} from any softphone on this machine; press 1 or 2, then wait
   who answers    alice, a built-in phone that plays a tone; `cordboard agent logout alice` sends her home
-  be an agent    register bob / bob at {CENTRE} (UDP), then: cordboard agent login bob --ready
+  be an agent    register bob / bob at {CENTRE} (UDP), then: cordboard agent login bob
   look           cordboard calls, cordboard agents, cordboard queues, cordboard call {interaction}
   the API        http://{API}/openapi.json; curl -H 'Authorization: Bearer {TOKEN}' http://{API}/v1/queues
 The command is {}; it finds the centre with CORDBOARD_TOKEN={TOKEN}.",
@@ -137,7 +137,7 @@ fn one_call(caller: &Phone, agent: &Phone, timeline: &Receiver<(String, Line)>) 
             // The agent comes to work when the caller has heard some music.
             if line.step == 13 && !std::mem::replace(&mut agent_in, true) {
                 std::thread::sleep(Duration::from_millis(1_500));
-                api("POST", "/v1/agents/demo/alice/login?ready=true")?;
+                api("POST", "/v1/agents/demo/alice/login")?;
             }
         }
         while let Some(told) = caller.next(Duration::ZERO) {
