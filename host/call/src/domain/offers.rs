@@ -2,10 +2,12 @@
 //!
 //! A decision is one step: from the filter over the ranking to the reservation nothing comes between.
 
+use std::collections::BTreeMap;
+
 use cordboard_base::{Id, ms};
 
 use super::clock::Wake;
-use super::{AgentRef, Domain, Output, bug};
+use super::{AgentRef, BATCH, Domain, Output, bug};
 use crate::acd::choose::{self, Row};
 use crate::acd::reservations::{Phase, Reservation};
 use crate::agent::{self, Event, Release};
@@ -27,29 +29,61 @@ const MAX_LEASE_STRIKES: u8 = 2;
 const LEASE_MARGIN_MS: u64 = 5_000;
 
 impl Domain {
-    /// A place looks for agents.
-    pub(super) fn match_place(&mut self, ticket: Id, policies: &mut dyn Policies, out: &mut Vec<Output>) {
-        if self.entries.get(&ticket).is_some_and(|e| e.indexed) {
-            self.try_offer(ticket, policies, out);
+    /// Places that look for agents and agents who look for places, the earliest place first: were an
+    /// agent served out of turn, a round or a ranking could take a neighbour's earlier caller's agent.
+    pub(super) fn match_backlog(&mut self, policies: &mut dyn Policies, out: &mut Vec<Output>) {
+        let mut heads: BTreeMap<(Key, AgentRef), Vec<Key>> = BTreeMap::new();
+        for _ in 0..BATCH {
+            let Some((_, at)) = self.backlog.agents.pop_first() else { break };
+            if let Some((key, _)) = self.head(at, &[]) {
+                heads.insert((key, at), Vec::new());
+            }
+        }
+        for _ in 0..2 * BATCH {
+            let place = self.backlog.places.first().copied();
+            let head = heads.first_key_value().map(|(head, _)| *head);
+            match (place, head) {
+                (None, None) => break,
+                (Some((key, ticket)), head) if head.is_none_or(|(other, _)| key <= other) => {
+                    self.backlog.places.pop_first();
+                    if self.entries.get(&ticket).is_some_and(|e| e.indexed) {
+                        self.try_offer(ticket, policies, out);
+                    }
+                }
+                _ => {
+                    let Some(((key, at), mut tried)) = heads.pop_first() else { break };
+                    // Another may have taken the place in the meantime; then the next head counts.
+                    let same = self.head(at, &tried).filter(|(now, _)| *now == key);
+                    if same.is_some_and(|(_, ticket)| !self.try_offer(ticket, policies, out)) {
+                        tried.push(key);
+                    }
+                    if tried.len() < MAX_TRIES
+                        && let Some((next, _)) = self.head(at, &tried)
+                    {
+                        heads.insert((next, at), tried);
+                    }
+                }
+            }
+        }
+        // Not looked at any more in this step: they go on with the next. Those who have tried wait until
+        // the policy is asked again, or 'nobody yet' would keep the domain busy for ever.
+        for ((_, at), tried) in heads {
+            if tried.is_empty()
+                && let Some(since) = self.tenants[at.tenant as usize].agents[at.agent as usize].listed
+            {
+                self.backlog.agents.insert((since, at));
+            }
         }
     }
 
-    /// A free agent looks for a place: the heads of its queues are compared by key.
-    pub(super) fn match_agent(&mut self, at: AgentRef, policies: &mut dyn Policies, out: &mut Vec<Output>) {
-        let mut tried: Vec<Key> = Vec::new();
-        while tried.len() < MAX_TRIES {
-            let tenant = &self.tenants[at.tenant as usize];
-            let slot = &tenant.agents[at.agent as usize];
-            if slot.listed.is_none() || !slot.agent.is_free() {
-                return;
-            }
-            let heads =
-                slot.serves.iter().filter_map(|q| tenant.queues[*q as usize].head(&slot.skills, &tried));
-            let Some((key, ticket)) = heads.min() else { return };
-            if !self.try_offer(ticket, policies, out) {
-                tried.push(key);
-            }
+    /// The earliest place that a free agent may take: the heads of its queues are compared by key.
+    fn head(&self, at: AgentRef, tried: &[Key]) -> Option<(Key, Id)> {
+        let tenant = &self.tenants[at.tenant as usize];
+        let slot = &tenant.agents[at.agent as usize];
+        if slot.listed.is_none() || !slot.agent.is_free() {
+            return None;
         }
+        slot.serves.iter().filter_map(|q| tenant.queues[*q as usize].head(&slot.skills, tried)).min()
     }
 
     /// Offers a place to the best of the agents who may take it. False: to nobody now.

@@ -136,15 +136,7 @@ impl Domain {
             let Some(ticket) = self.backlog.replace.pop_front() else { break };
             self.place_anew(ticket, policies, out);
         }
-        for _ in 0..BATCH {
-            if let Some((_, ticket)) = self.backlog.places.pop_first() {
-                self.match_place(ticket, policies, out);
-            } else if let Some((_, agent)) = self.backlog.agents.pop_first() {
-                self.match_agent(agent, policies, out);
-            } else {
-                break;
-            }
-        }
+        self.match_backlog(policies, out);
         if let Some(at) = self.backlog.sweeps.pop_front()
             && !self.tell_positions(at, out)
         {

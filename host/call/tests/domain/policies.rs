@@ -218,3 +218,26 @@ fn a_reload_keeps_places_and_agents_and_ends_what_is_gone() {
     let reply = w.command(cordboard_call::commands::Command::LogOut { tenant, agent });
     assert!(matches!(reply, cordboard_call::commands::Reply::Error { status: 404, .. }));
 }
+
+#[test]
+fn a_policy_that_never_answers_anybody_does_not_keep_the_domain_busy() {
+    let mut m = with_policy();
+    m.tenants[0].agents = (0..100).map(|i| agent(&format!("a{i}"), &["support"], &[])).collect();
+    let mut w = World::new(m);
+    w.policies = Box::new(Fake { place: Box::new(fifo), rank: Box::new(|_, _| Ok(Vec::new())) });
+    for _ in 0..200 {
+        w.queued("support");
+    }
+    for i in 0..100 {
+        w.log_in(&format!("a{i}"));
+    }
+    // Everybody at once, as after a reload.
+    let model = std::sync::Arc::clone(&w.model);
+    w.input(Input::Configure(model));
+    let steps = (0..1_000).take_while(|_| {
+        w.input(Input::Tick);
+        w.domain.counts().backlog > 0
+    });
+    assert!(steps.count() < 100);
+    assert!(w.offers().is_empty());
+}

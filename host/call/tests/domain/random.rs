@@ -576,6 +576,7 @@ impl Reference {
 }
 
 fn life(seed: u64, steps: u32, prepare: impl FnOnce(&mut World)) {
+    println!("seed {seed}");
     let mut r = Reference::new(seed);
     prepare(&mut r.w);
     for step in 0..steps {
