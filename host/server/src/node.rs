@@ -451,7 +451,8 @@ impl Node {
             tracing::warn!(rows = recovered.rows_given_up, "damaged rows of the journal were given up");
         }
 
-        make_folders(&config).with_context(|| format!("store.recordings: {}", config.store.recordings.display()))?;
+        make_folders(&config)
+            .with_context(|| format!("store.recordings: {}", config.store.recordings.display()))?;
 
         let policy_changed: Arc<std::sync::OnceLock<Outlet<DomainMail>>> = Arc::default();
         let registry = start_plugins(&config, policy_changed.clone())?;

@@ -24,7 +24,10 @@ use crate::shell::release::Watched;
 /// Starts the log of the process. The environment's `CORDBOARD_LOG` goes before the configuration.
 pub fn start_log(log: &Log) {
     let filter = EnvFilter::try_from_env("CORDBOARD_LOG").unwrap_or_else(|_| EnvFilter::new(&log.level));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
+        .with_writer(std::io::stderr);
     // A second start in one process (tests) keeps the first.
     let _ =
         if log.json { builder.json().try_init() } else { builder.with_target(false).compact().try_init() };

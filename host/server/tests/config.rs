@@ -64,21 +64,40 @@ fn a_right_file_gets_every_default() {
     assert_eq!(config.store.path, Path::new("data/cordboard.db"));
     assert_eq!(config.media.max_legs, 50);
     let moved = Overrides { data: Some(PathBuf::from("/var/lib/x")), ..Overrides::default() };
-    assert_eq!(config::parse(Path::new("centre.toml"), GOOD, &moved).unwrap().store.path, Path::new("/var/lib/x/cordboard.db"));
+    assert_eq!(
+        config::parse(Path::new("centre.toml"), GOOD, &moved).unwrap().store.path,
+        Path::new("/var/lib/x/cordboard.db")
+    );
 }
 
 /// What is replaced, by what, and what the message must hold besides file and line.
 const WRONG: &[(&str, &str, &[&str])] = &[
-    ("name = \"carrier\"", "name = \"carrier\"\nsource = [\"::1\"]", &["centre.toml:13:", "trunks[0].source", "no such key"]),
-    ("ring_timeout_s = 2.5", "ring_timeout = 2.5", &["tenants[0].workgroups[0].ring_timeout", "no such key", "did you mean `ring_timeout_s`?"]),
-    ("ring_timeout_s = 2.5", "ring_timeout_s = \"20\"", &["expected seconds from 0.5 to 180", "the text \"20\""]),
+    (
+        "name = \"carrier\"",
+        "name = \"carrier\"\nsource = [\"::1\"]",
+        &["centre.toml:13:", "trunks[0].source", "no such key"],
+    ),
+    (
+        "ring_timeout_s = 2.5",
+        "ring_timeout = 2.5",
+        &["tenants[0].workgroups[0].ring_timeout", "no such key", "did you mean `ring_timeout_s`?"],
+    ),
+    (
+        "ring_timeout_s = 2.5",
+        "ring_timeout_s = \"20\"",
+        &["expected seconds from 0.5 to 180", "the text \"20\""],
+    ),
     ("ring_timeout_s = 2.5", "ring_timeout_s = 500", &["expected seconds from 0.5 to 180", "500"]),
     ("ring_timeout_s = 2.5", "lease_s = 5", &["lease_s", "longer than `ring_timeout_s`"]),
     ("ring_timeout_s = 2.5", "round = 0", &["expected a whole number from 1 to 64, found the number 0"]),
     ("ring_timeout_s = 2.5", "refuse_without_agents = 1", &["expected true or false"]),
     ("ring_timeout_s = 2.5", "policy = \"longest\"", &["there is no plugin `longest`"]),
     ("ring_timeout_s = 2.5", "music = \"music\"", &["the tenant has no `prompts` folder"]),
-    ("workgroup = \"support\"", "workgroup = \"suport\"", &["tenants[0].fallback.workgroup", "there is no workgroup `suport`", "did you mean `support`?"]),
+    (
+        "workgroup = \"support\"",
+        "workgroup = \"suport\"",
+        &["tenants[0].fallback.workgroup", "there is no workgroup `suport`", "did you mean `support`?"],
+    ),
     ("tenant = \"acme\"", "tenant = \"acne\"", &["trunks[0].tenant", "did you mean `acme`?"]),
     ("skills = { en = 9 }", "skills = { de = 9 }", &["there is no skill `de`", "`en`, `fr`"]),
     ("skills = { en = 9 }", "skills = { en = 11 }", &["skills.en", "level from 1 to 10, found 11"]),
@@ -86,7 +105,11 @@ const WRONG: &[(&str, &str, &[&str])] = &[
     ("phone = { address = \"sip:bob@192.0.2.9\" }", "", &["tenants[0].agents[1].phone", "is missing"]),
     ("password = \"secret\"", "pin = \"1\"", &["no such key", "needs both `user` and `password`"]),
     ("192.0.2.0/24", "192.0.2.0/33", &["trunks[0].sources[0]", "expected an address or network"]),
-    ("centre = \"127.0.0.1:5062\"", "centre = \"127.0.0.1:5060\"", &["listen.centre", "cannot share one address"]),
+    (
+        "centre = \"127.0.0.1:5062\"",
+        "centre = \"127.0.0.1:5060\"",
+        &["listen.centre", "cannot share one address"],
+    ),
     ("centre = \"127.0.0.1:5062\"", "centre = \"0.0.0.0:5062\"", &["`advertised` must say which one"]),
     ("centre = \"127.0.0.1:5062\"", "centre = \"localhost\"", &["expected an address with a port"]),
     ("ports = \"20000-20099\"", "ports = \"20000\"", &["media.ports", "the first and the last port"]),
@@ -99,13 +122,21 @@ const WRONG: &[(&str, &str, &[&str])] = &[
     ("[media]", "[api]\nlisten = \"0.0.0.0:80\"\n[media]", &["api.listen", "at least one token"]),
     ("[media]", "[[api.tokens]]\nname = \"x\"\n[media]", &["expected one of `sha256`, `env` and `file`"]),
     ("[media]", "[[api.tokens]]\nname = \"x\"\nsha256 = \"12\"\n[media]", &["64 hexadecimal digits"]),
-    ("[media]", "[[api.tokens]]\nname = \"x\"\nenv = \"CORDBOARD_NO_SUCH\"\n[media]", &["no variable \"CORDBOARD_NO_SUCH\""]),
+    (
+        "[media]",
+        "[[api.tokens]]\nname = \"x\"\nenv = \"CORDBOARD_NO_SUCH\"\n[media]",
+        &["no variable \"CORDBOARD_NO_SUCH\""],
+    ),
     ("[media]", "[[plugins]]\nname = \"x\"\n[media]", &["there is no component", "x.wasm"]),
     ("[media]", "[store]\ndurability = \"disk\"\n[media]", &["store.durability", "`process` or `power`"]),
     ("[media]", "[log]\nlevel = \"lots=of=it\"\n[media]", &["log.level"]),
     ("[media]", "[telemetry]\notlp = \"127.0.0.1:4318\"\n[media]", &["telemetry.otlp", "base URL"]),
     ("[media]", "[media", &["is not TOML here"]),
-    ("sources = [", "sources = [1, ", &["trunks[0].sources", "expected a text in quotes, found the number 1"]),
+    (
+        "sources = [",
+        "sources = [1, ",
+        &["trunks[0].sources", "expected a text in quotes, found the number 1"],
+    ),
 ];
 
 #[test]
@@ -124,7 +155,10 @@ fn every_mistake_names_its_line_its_key_and_what_was_expected() {
 
 #[test]
 fn all_mistakes_are_told_at_once_in_order_of_lines() {
-    let text = GOOD.replace("ring_timeout_s = 2.5", "ring_timeout_s = true").replace("tenant = \"acme\"", "tenant = \"x\"").replace("20000-20099", "x");
+    let text = GOOD
+        .replace("ring_timeout_s = 2.5", "ring_timeout_s = true")
+        .replace("tenant = \"acme\"", "tenant = \"x\"")
+        .replace("20000-20099", "x");
     let problems = parse(&text).unwrap_err();
     assert_eq!(problems.list.len(), 3, "{problems}");
     assert!(problems.list.windows(2).all(|w| w[0].line <= w[1].line));
@@ -133,7 +167,8 @@ fn all_mistakes_are_told_at_once_in_order_of_lines() {
 
 #[test]
 fn a_file_that_cannot_be_read_is_named() {
-    let error = config::load(Path::new("/no/such/centre.toml"), &Overrides::default()).unwrap_err().to_string();
+    let error =
+        config::load(Path::new("/no/such/centre.toml"), &Overrides::default()).unwrap_err().to_string();
     assert!(error.contains("/no/such/centre.toml") && error.contains("cannot be read"), "{error}");
 }
 

@@ -81,7 +81,12 @@ fn send(api: SocketAddr, method: &str, path: &str, token: Option<&str>, body: &s
     let mut stream = TcpStream::connect(api).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
     let authorization = token.map(|t| format!("Authorization: Bearer {t}\r\n")).unwrap_or_default();
-    write!(stream, "{method} {path} HTTP/1.0\r\nHost: x\r\n{authorization}Content-Length: {}\r\n\r\n{body}", body.len()).unwrap();
+    write!(
+        stream,
+        "{method} {path} HTTP/1.0\r\nHost: x\r\n{authorization}Content-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
+    .unwrap();
     let mut text = String::new();
     let _ = stream.read_to_string(&mut text);
     let (head, body) = text.split_once("\r\n\r\n").unwrap_or((&text, ""));
@@ -101,11 +106,20 @@ fn the_api_s_doors_and_what_it_says_when_asked_wrongly() {
     let api = node.api;
     assert_eq!(send(api, "GET", "/v1/healthz", None, "").status, 200);
     for route in ROUTES {
-        let path = route.path.replace("{id}", "x").replace("{tenant}", "acme").replace("{agent}", "alice").replace("{action}", "login").replace("{name}", "x");
+        let path = route
+            .path
+            .replace("{id}", "x")
+            .replace("{tenant}", "acme")
+            .replace("{agent}", "alice")
+            .replace("{action}", "login")
+            .replace("{name}", "x");
         let method = route.method.to_uppercase();
         let answer = send(api, &method, &path, None, "");
         if route.guarded {
-            assert_eq!(answer.status, 401, "{method} {path}: the document lists it, and it must ask for a token");
+            assert_eq!(
+                answer.status, 401,
+                "{method} {path}: the document lists it, and it must ask for a token"
+            );
             assert!(answer.head.contains("www-authenticate: bearer"), "{}", answer.head);
             assert!(answer.head.contains("application/problem+json"), "{}", answer.head);
             assert_eq!(send(api, &method, &path, Some("wrong"), "").status, 401);
@@ -115,7 +129,11 @@ fn the_api_s_doors_and_what_it_says_when_asked_wrongly() {
     }
     let document = json(&send(api, "GET", "/openapi.json", None, ""));
     assert_eq!(document["openapi"], "3.1.0");
-    assert_eq!(send(api, "POST", "/v1/agents/acme/alice/login", Some("look"), "").status, 403, "a token that may only read");
+    assert_eq!(
+        send(api, "POST", "/v1/agents/acme/alice/login", Some("look"), "").status,
+        403,
+        "a token that may only read"
+    );
     assert_eq!(send(api, "GET", "/v1/agents", Some("look"), "").status, 200);
     assert_eq!(send(api, "GET", "/v1/no-such-thing", Some("secret"), "").status, 404);
     assert_eq!(send(api, "DELETE", "/v1/agents", Some("secret"), "").status, 405);
@@ -151,7 +169,8 @@ fn agents_change_state_and_keep_it_over_a_restart() {
     write_config(folder.path(), free_port(), free_port(), "");
     let node = start(folder.path());
     assert_eq!(send(node.api, "POST", "/v1/agents/acme/alice/login", Some("secret"), "").status, 200);
-    let answer = send(node.api, "POST", "/v1/agents/acme/alice/not-ready", Some("secret"), "{\"reason\": \"lunch\"}");
+    let answer =
+        send(node.api, "POST", "/v1/agents/acme/alice/not-ready", Some("secret"), "{\"reason\": \"lunch\"}");
     assert_eq!(answer.status, 200, "{}", answer.body);
     // Not stopped in order: what was answered must be durable without that.
     std::mem::forget(node);
@@ -178,8 +197,14 @@ fn a_reload_is_checked_whole_and_applied_while_running() {
     write_config(folder.path(), centre, redirect, &format!("{bob}workgroups = [\"suport\"]"));
     let refused = send(node.api, "POST", "/v1/reload", Some("secret"), "");
     assert_eq!(refused.status, 422);
-    assert!(json(&refused)["detail"].as_str().unwrap().contains("did you mean `support`?"), "{}", refused.body);
-    let agents = |node: &Node| json(&send(node.api, "GET", "/v1/agents", Some("secret"), ""))["items"].as_array().unwrap().len();
+    assert!(
+        json(&refused)["detail"].as_str().unwrap().contains("did you mean `support`?"),
+        "{}",
+        refused.body
+    );
+    let agents = |node: &Node| {
+        json(&send(node.api, "GET", "/v1/agents", Some("secret"), ""))["items"].as_array().unwrap().len()
+    };
     assert_eq!(agents(&node), 1, "nothing of a wrong file is applied");
     write_config(folder.path(), centre, free_port(), &format!("{bob}workgroups = [\"support\"]"));
     let done = send(node.api, "POST", "/v1/reload", Some("secret"), "");
@@ -213,13 +238,16 @@ fn the_sockets_answer_and_a_draining_node_is_not_named() {
     let (centre, redirect) = (free_port(), free_port());
     write_config(folder.path(), centre, redirect, "");
     let node = start(folder.path());
-    let (centre, redirect): (SocketAddr, SocketAddr) = (([127, 0, 0, 1], centre).into(), ([127, 0, 0, 1], redirect).into());
+    let (centre, redirect): (SocketAddr, SocketAddr) =
+        (([127, 0, 0, 1], centre).into(), ([127, 0, 0, 1], redirect).into());
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     socket.set_read_timeout(Some(Duration::from_secs(3))).unwrap();
-    let moved = ask(&socket, redirect, &request("INVITE", "100", &socket, redirect)).expect("the redirect role answers");
+    let moved = ask(&socket, redirect, &request("INVITE", "100", &socket, redirect))
+        .expect("the redirect role answers");
     assert!(moved.starts_with("SIP/2.0 302 "), "{moved}");
     assert!(moved.contains(&format!("sip:100@{centre}")), "{moved}");
-    let options = ask(&socket, centre, &request("OPTIONS", "100", &socket, centre)).expect("the centre answers");
+    let options =
+        ask(&socket, centre, &request("OPTIONS", "100", &socket, centre)).expect("the centre answers");
     assert!(options.starts_with("SIP/2.0 200 "), "{options}");
     // What is no SIP takes nothing down.
     for garbage in [&b"\0\0\0"[..], b"INVITE", &[0xff; 3_000]] {
@@ -231,7 +259,8 @@ fn the_sockets_answer_and_a_draining_node_is_not_named() {
     loop {
         std::thread::sleep(Duration::from_millis(100));
         let number = format!("1{}", began.elapsed().as_millis());
-        let answer = ask(&socket, redirect, &request("INVITE", &number, &socket, redirect)).unwrap_or_default();
+        let answer =
+            ask(&socket, redirect, &request("INVITE", &number, &socket, redirect)).unwrap_or_default();
         if answer.starts_with("SIP/2.0 503 ") {
             assert!(answer.contains("Retry-After: "), "{answer}");
             break;

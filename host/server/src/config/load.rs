@@ -104,7 +104,8 @@ fn read<'s>(
     }
     let plugins = root.sections("plugins").into_iter().map(|s| read_plugin(s, &plugin_dir)).collect();
     let data = root.text("data");
-    let data = overrides.data.clone().unwrap_or_else(|| source.path(&data.map_or("data".into(), |d| d.value)));
+    let data =
+        overrides.data.clone().unwrap_or_else(|| source.path(&data.map_or("data".into(), |d| d.value)));
     let config = Config {
         file: source.file().to_owned(),
         node: node.clone(),
@@ -247,7 +248,8 @@ fn read_limits(root: &Section<'_, '_>) -> (Limits, PluginLimits, u64) {
 
 fn read_store(root: &Section<'_, '_>, data: &Path) -> Store {
     let s = root.section("store");
-    let below = |key: &'static str, default: &str| data.join(s.text(key).map_or(default.to_owned(), |t| t.value));
+    let below =
+        |key: &'static str, default: &str| data.join(s.text(key).map_or(default.to_owned(), |t| t.value));
     let store = Store {
         path: below("path", "cordboard.db"),
         recordings: below("recordings", "recordings"),
