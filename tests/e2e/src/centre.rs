@@ -32,8 +32,17 @@ impl Centre {
     /// When it does not come up within 60 s (the first start compiles the components).
     #[must_use]
     pub fn start(scene: &Scene, setup: &Setup) -> Self {
+        Self::start_in(scene.dir(), setup)
+    }
+
+    /// As [`Self::start`], in a folder of its own: for a second centre in a test.
+    ///
+    /// # Panics
+    /// When it does not come up within 60 s.
+    #[must_use]
+    pub fn start_in(folder: &Path, setup: &Setup) -> Self {
         let ports = Ports { redirect: free_port(), centre: free_port(), api: free_port(), rtp: rtp_range(setup.rtp_ports) };
-        let mut centre = Self { dir: scene.dir().to_owned(), ports, process: None, life: 0 };
+        let mut centre = Self { dir: folder.to_owned(), ports, process: None, life: 0 };
         sound::library(&centre.dir.join("prompts"));
         centre.write(setup);
         centre.spawn();

@@ -7,6 +7,7 @@
 
 pub mod capture;
 pub mod centre;
+pub mod component;
 pub mod http;
 pub mod phone;
 pub mod place;

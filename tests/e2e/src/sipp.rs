@@ -87,6 +87,26 @@ impl Sipp {
     }
 }
 
+impl Sipp {
+    /// Makes no new calls, waits until those that are up have ended, and returns how many there were;
+    /// none may have failed.
+    ///
+    /// # Panics
+    /// When a call failed.
+    #[must_use]
+    pub fn stop_well(mut self, within: Duration) -> u64 {
+        // SAFETY: the process is our child and has not been waited for. SIGUSR1 is SIPp's own for this.
+        unsafe { libc::kill(self.process.id() as i32, libc::SIGUSR1) };
+        let process = &mut self.process;
+        eventually("SIPp ends", within, || process.try_wait().ok().flatten());
+        let errors = std::fs::read_to_string(self.dir.join(format!("sipp-{}.errors.log", self.name))).unwrap_or_default();
+        let errors: String = errors.lines().take(60).collect::<Vec<_>>().join("\n");
+        let made = self.figure("TotalCallCreated").unwrap_or(0);
+        assert_eq!((self.figure("SuccessfulCall(C)"), self.figure("FailedCall(C)")), (Some(made), Some(0)), "calls that went well, and that failed:\n{errors}");
+        made
+    }
+}
+
 impl Drop for Sipp {
     fn drop(&mut self) {
         let _ = self.process.kill();

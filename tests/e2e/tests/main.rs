@@ -1,4 +1,9 @@
 //! Calls end to end, with programs from elsewhere. Each test starts a centre of its own and ends by
 //! asserting that everyone has hung up and nothing is left behind (`Centre::finish`).
 
+mod endings;
 mod flow;
+mod load;
+mod misbehaviour;
+mod restart;
+mod swap;
