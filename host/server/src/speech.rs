@@ -106,6 +106,7 @@ impl Speech {
 
     async fn fetch(&self, text: &str, language: &str) -> Result<Arc<Clip>, String> {
         let fits = (2..=16).contains(&language.len())
+            && language.starts_with(|c: char| c.is_ascii_alphabetic())
             && language.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
         if !fits {
             return Err(format!("{language:?} is not a language; expected one such as `en` or `fr-CA`"));

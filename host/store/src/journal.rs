@@ -62,7 +62,7 @@ impl Options {
             path: path.into(),
             durability: Durability::Process,
             max_pending: 65_536,
-            gather_us: 1_000,
+            gather_us: 3_000,
             compact_after_rows: 200_000,
             compact_after_bytes: 64 << 20,
             max_outbox: 2_000_000,

@@ -21,6 +21,9 @@ use crate::shell::release::{Releaser, Told};
 
 /// Events of one batch.
 const BATCH: usize = 64;
+/// A batch that is not full waits so long after the one before it: an instance and a request a batch
+/// are what delivery costs. The first event after a pause goes at once.
+const GATHER_NS: u64 = 25_000_000;
 /// Batches at once.
 const IN_FLIGHT: usize = 4;
 /// Events in memory; beyond it they stay in the outbox.
@@ -155,18 +158,28 @@ impl Worker {
         let mut flying: JoinSet<Answered> = JoinSet::new();
         let mut behind = true;
         let mut backing_off_ms = 0_u64;
+        let mut gathered_ns = 0_u64;
         let mut tell = tokio::time::interval(Duration::from_millis(250));
         tell.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             if behind && lanes.len() < MAX_OPEN / 2 {
                 behind = self.catch_up(&outbox, &mut lanes).await;
             }
-            let next = lanes.wake(self.clock.now().mono_ns);
+            let now_ns = self.clock.now().mono_ns;
+            let mut next = lanes.wake(now_ns);
             while flying.len() < IN_FLIGHT {
+                if now_ns < gathered_ns + GATHER_NS && lanes.takeable() < BATCH {
+                    if lanes.takeable() > 0 {
+                        let at = gathered_ns + GATHER_NS;
+                        next = Some(next.map_or(at, |n| n.min(at)));
+                    }
+                    break;
+                }
                 let batch = lanes.take(BATCH);
                 if batch.is_empty() {
                     break;
                 }
+                gathered_ns = now_ns;
                 let adapters = self.adapters.clone();
                 let name = self.name.clone();
                 flying.spawn(async move {

@@ -72,6 +72,12 @@ impl Lanes {
         self.open.is_empty()
     }
 
+    /// Subjects that could be taken now, at least one event each.
+    #[must_use]
+    pub fn takeable(&self) -> usize {
+        self.ready.len()
+    }
+
     /// The cursor: everything up to and with this place is dealt with.
     #[must_use]
     pub fn cursor(&self) -> u64 {
