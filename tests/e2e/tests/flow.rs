@@ -132,7 +132,7 @@ fn a_call_travels_all_steps_and_ends_with_a_survey() {
     let json = centre.cli(&["call", &id, "--json"]);
     assert!(json.status.success(), "{json:?}");
     steps_in_order(&serde_json::from_slice(&json.stdout).expect("JSON"));
-    capture.nothing_malformed(15, 200);
+    capture.nothing_malformed(15, 100);
     centre.finish();
 }
 
