@@ -159,9 +159,10 @@ impl Core {
         let remote = match ring.party.accept(response.body()) {
             Ok(remote) => remote,
             Err(error) => {
-                let agent = ring.agent.clone();
-                self.line(call, Step::After, format!("{agent}: {error}"));
-                return self.settle(call, ring, OfferResult::Unreachable { status: 488 }, "Q.850;cause=65");
+                let (agent, token) = (ring.agent.clone(), ring.token);
+                self.line(call, Step::After, format!("{agent}: {error}")).token = Some(token);
+                self.settle(call, ring, OfferResult::Unreachable { status: 488 }, "Q.850;cause=65");
+                return self.round_over(call, token);
             }
         };
         // The two hear each other before anything else happens.

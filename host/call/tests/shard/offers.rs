@@ -243,6 +243,9 @@ fn an_agent_who_answers_without_audio_is_let_go() {
     w.run();
     assert_eq!(w.settled(token), [OfferResult::Unreachable { status: 488 }]);
     assert_eq!(w.agents[0].ended(), 1);
+    let again = w.offer(ticket, &[2])[0];
+    w.accept(2);
+    assert_eq!(w.settled(again), [OfferResult::Accepted], "the round was over, the caller waited");
     w.hang_up();
     w.over();
 }
