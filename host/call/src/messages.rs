@@ -301,6 +301,19 @@ pub enum ToShard {
         /// Which.
         token: Id,
     },
+    /// A token's lease has run out: is it still worked on? Answered by `Renew`, unless its outcome is on
+    /// its way already.
+    Confirm {
+        /// Which.
+        token: Id,
+    },
+    /// Nobody confirmed the token, and the domain has given it up: the agent is free and the place waits
+    /// again. A shard that lives after all withdraws the offer, or ends the conversation; the caller
+    /// goes back to the place.
+    Lapsed {
+        /// Which.
+        token: Id,
+    },
     /// The answer to `Register`.
     Registered {
         /// The request's number.

@@ -37,6 +37,8 @@ pub(crate) struct Reservation {
     pub(crate) lease_ms: u64,
     /// Monotonic; moved by each renewal without touching the timer.
     pub(crate) lease_until_ns: u64,
+    /// The lease ran out, and the shard was asked whether the token stands.
+    pub(crate) asked: bool,
     pub(crate) timer: Option<TimerId>,
 }
 
@@ -122,6 +124,7 @@ mod tests {
             accepted_ms: 0,
             lease_ms: 1,
             lease_until_ns: 1,
+            asked: false,
             timer: None,
         }
     }

@@ -47,7 +47,7 @@ impl Domain {
         let Some(id) = interaction else {
             match body {
                 ToDomain::Register(register) => self.on_register(from, register, out),
-                ToDomain::Renew { tokens } => self.on_renew(&tokens),
+                ToDomain::Renew { tokens } => self.on_renew(from.shard, None, &tokens, out),
                 ToDomain::ShardUp | ToDomain::Note => {}
                 _ => self.totals.unknown += 1,
             }
@@ -81,7 +81,7 @@ impl Domain {
                 self.send(out, from.shard, interaction, ToShard::Left { request, result });
             }
             Some(ToDomain::Settled(settled)) => self.on_settled(&settled, out),
-            Some(ToDomain::Renew { tokens }) => self.on_renew(&tokens),
+            Some(ToDomain::Renew { tokens }) => self.on_renew(from.shard, interaction, &tokens, out),
             Some(ToDomain::TalkEnded { token, talked_ms, how, .. }) => {
                 self.on_talk_ended(token, talked_ms, how, out);
             }

@@ -27,6 +27,9 @@ const MAX_TRIES: usize = 16;
 const MAX_LEASE_STRIKES: u8 = 2;
 /// The lease outlasts the ring timer by so much at least.
 const LEASE_MARGIN_MS: u64 = 5_000;
+/// How long a shard may take to confirm a token whose lease ran out. It answers in milliseconds, and
+/// a renewal that still stands in the domain's own inbox is read meanwhile.
+const LEASE_GRACE_MS: u64 = 5_000;
 
 impl Domain {
     /// Places that look for agents and agents who look for places, the earliest place first: were an
@@ -341,26 +344,47 @@ impl Domain {
             accepted_ms: 0,
             lease_ms,
             lease_until_ns,
+            asked: false,
             timer,
         };
         self.reservations.reserve(token, held);
     }
 
-    pub(super) fn on_renew(&mut self, tokens: &[Id]) {
-        let now = self.now;
+    /// Leases run anew. A token that the domain does not hold is not the shard's either: it hears so.
+    pub(super) fn on_renew(&mut self, shard: u16, id: Option<Id>, tokens: &[Id], out: &mut Vec<Output>) {
         for token in tokens {
-            if let Some(held) = self.reservations.get_mut(*token) {
-                held.lease_until_ns = now.after_ns(ms(held.lease_ms));
+            if self.reservations.get(*token).is_some() {
+                self.renew(*token);
+            } else if id.is_some() {
+                self.totals.stale += 1;
+                self.send(out, shard, id, ToShard::Lapsed { token: *token });
             }
         }
     }
 
-    /// A lease's timer fired: it was renewed since, or the shard is dead to us.
+    fn renew(&mut self, token: Id) {
+        let now = self.now;
+        if let Some(held) = self.reservations.get_mut(token) {
+            held.lease_until_ns = now.after_ns(ms(held.lease_ms));
+            held.asked = false;
+        }
+    }
+
+    /// A lease's timer fired. It was renewed since; or the shard is asked; or it was asked, said
+    /// nothing, and is dead to us.
     pub(super) fn on_lease(&mut self, token: Id, out: &mut Vec<Output>) {
+        let now = self.now;
         let Some(held) = self.reservations.get_mut(token) else { return };
         held.timer = None;
-        if held.lease_until_ns > self.now.mono_ns {
+        if held.lease_until_ns > now.mono_ns {
             held.timer = Some(self.clock.set(held.lease_until_ns, Wake::Lease(token)));
+            return;
+        }
+        if !std::mem::replace(&mut held.asked, true) {
+            // The clock may have gone on while the domain stood still, with the renewal in its inbox.
+            held.timer = Some(self.clock.set(now.after_ns(ms(LEASE_GRACE_MS)), Wake::Lease(token)));
+            let (shard, id) = (held.shard, held.interaction);
+            self.send(out, shard, Some(id), ToShard::Confirm { token });
             return;
         }
         self.totals.leases_expired += 1;
@@ -372,8 +396,8 @@ impl Domain {
         });
         let line = self.line(Step::After, "the lease ran out: the call's shard is silent".to_owned());
         self.write(out, id, line, false);
-        // Should the shard live after all, it ends what it still has of this offer.
-        self.send(out, shard, Some(id), ToShard::Revoke { token });
+        // Should the shard live after all, it ends what it still has of this offer, before it hears of another.
+        self.send(out, shard, Some(id), ToShard::Lapsed { token });
         match phase {
             Phase::Ringing => self.settle(token, &OfferResult::NoCall, None, out),
             Phase::Talking => {
@@ -509,6 +533,7 @@ impl Domain {
             self.totals.stale += 1;
             return;
         };
+        self.renew(token);
         self.totals.ended(&OfferResult::Accepted);
         self.totals.served += 1;
         let at = AgentRef { tenant: held.home.tenant, agent: held.agent };

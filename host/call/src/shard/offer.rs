@@ -34,6 +34,8 @@ impl Core {
         match body {
             ToShard::Offer(offer) => self.offer(call, offer),
             ToShard::Revoke { token } => self.revoke(call, token),
+            ToShard::Confirm { token } => self.confirm(call, token),
+            ToShard::Lapsed { token } => self.lapsed(call, token),
             _ if call.ended.is_some() => {}
             ToShard::Enqueued { key, result } => self.enqueued(call, key, result),
             ToShard::Ticket { ticket, state, position, wait_s } => {
@@ -334,6 +336,26 @@ impl Core {
         let Some(ring) = call.round.as_mut().and_then(|r| r.take(token)) else { return };
         self.settle(call, ring, OfferResult::Revoked, "Q.850;cause=31;text=\"Withdrawn\"");
         self.round_over(call, token);
+    }
+
+    /// The domain asks whether a token still stands. One that does not has had its outcome, which
+    /// the domain hears before it could hear an answer.
+    fn confirm(&mut self, call: &mut Call, token: Id) {
+        let rings = call.round.as_ref().is_some_and(|r| r.rings.iter().any(|r| r.token == token));
+        if rings || call.talk.as_ref().is_some_and(|t| t.token == token) {
+            self.tell(call, ToDomain::Renew { tokens: vec![token] });
+        }
+    }
+
+    /// The domain has given a token up for lost, and may offer the place and the agent anew at once:
+    /// what is left of it here ends, or the agent would have two calls.
+    fn lapsed(&mut self, call: &mut Call, token: Id) {
+        if call.talk.as_ref().is_some_and(|t| t.token == token) {
+            self.line(call, Step::After, "the lease ran out: the conversation ends").token = Some(token);
+            self.talk_ends(call, TalkEnd::AgentVanished, "Q.850;cause=41");
+        } else {
+            self.revoke(call, token);
+        }
     }
 
     /// Leases run anew while phones ring and people talk.

@@ -112,11 +112,14 @@ fn a_lease_that_is_not_renewed_frees_the_agent_and_keeps_the_place() {
     }
     assert_eq!(w.domain.counts().ringing, 1, "renewed in time");
     w.pass_ms(30_000);
+    assert!(w.sent.iter().any(|e| e.body == ToShard::Confirm { token: at.3 }), "asked first");
+    assert_eq!(w.domain.counts().ringing, 1);
+    w.pass_ms(5_000);
     let (again, again_ticket, _, token) = w.offer();
     assert_eq!((again, again_ticket), (id, ticket), "back at its place, and offered anew");
     assert_ne!(token, at.3);
     assert_eq!(w.domain.counts().totals.leases_expired, 1);
-    w.pass_ms(30_000);
+    w.pass_ms(35_000);
     assert!(w.offers().is_empty(), "a dead shard does not get the call for ever");
     assert_eq!(w.state("alice").0, State::Ready);
     assert!(matches!(w.facts.last(), Some(Fact::Unqueued { why, .. }) if why == "lease"));
@@ -131,13 +134,55 @@ fn a_lease_covers_a_conversation_too() {
     w.queued("support");
     let at = w.offer();
     w.settle(&at, OfferResult::Accepted);
-    w.pass_ms(29_000);
+    w.pass_ms(34_999);
     assert_eq!(w.state("alice").0, State::Busy);
-    w.pass_ms(1_000);
+    w.pass_ms(1);
     assert_eq!(w.domain.counts().talking, 0, "the agent is not stuck");
     w.settle(&at, OfferResult::NoAnswer);
     w.talk_ended(&at, TalkEnd::AgentLeft, 5);
     assert_eq!(w.domain.counts().totals.stale, 2);
+}
+
+#[test]
+fn a_shard_that_confirms_in_time_keeps_what_it_has() {
+    let mut w = World::new(small());
+    w.log_in("alice");
+    let (id, _) = w.queued("support");
+    let at = w.offer();
+    w.settle(&at, OfferResult::Accepted);
+    w.pass_ms(34_000);
+    assert!(w.sent.iter().any(|e| e.body == ToShard::Confirm { token: at.3 }));
+    w.say(id, ToDomain::Renew { tokens: vec![at.3] });
+    w.pass_ms(29_000);
+    assert_eq!((w.domain.counts().talking, w.domain.counts().totals.leases_expired), (1, 0));
+    w.talk_ended(&at, TalkEnd::AgentLeft, 60_000);
+    w.end(id);
+    assert_eq!(w.domain.counts().timers.leases, 0);
+}
+
+#[test]
+fn a_shard_that_comes_back_too_late_hears_that_its_conversation_is_over_before_the_next_offer() {
+    let mut w = World::new(small());
+    w.log_in("alice");
+    let (id, ticket) = w.queued("support");
+    let at = w.offer();
+    w.settle(&at, OfferResult::Accepted);
+    w.pass_ms(35_000);
+    let find = |w: &World, wanted: &dyn Fn(&ToShard) -> bool| w.sent.iter().position(|e| wanted(&e.body));
+    let lapsed = find(&w, &|m| *m == ToShard::Lapsed { token: at.3 }).expect("told");
+    let offered =
+        find(&w, &|m| matches!(m, ToShard::Offer(o) if o.agents[0].token != at.3)).expect("offered anew");
+    assert!(lapsed < offered);
+    // What the shard still says of the old token changes nothing, and it is told again.
+    let new = w.offer();
+    assert_eq!((new.0, new.1), (id, ticket));
+    w.sent.clear();
+    w.say(id, ToDomain::Renew { tokens: vec![at.3] });
+    assert!(w.sent.iter().any(|e| e.body == ToShard::Lapsed { token: at.3 }));
+    w.talk_ended(&at, TalkEnd::AgentVanished, 35_000);
+    assert_eq!((w.domain.counts().ringing, w.domain.counts().talking), (1, 0));
+    w.settle(&new, OfferResult::Accepted);
+    assert_eq!(w.state("alice").0, State::Busy);
 }
 
 #[test]

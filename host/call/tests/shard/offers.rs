@@ -141,6 +141,50 @@ fn a_revoke_in_time_withdraws_and_one_too_late_changes_nothing() {
 }
 
 #[test]
+fn a_token_that_stands_is_confirmed_and_one_that_is_settled_is_not() {
+    let renewals = |w: &World, token: Id| {
+        w.told.iter().filter(|(_, m)| *m == ToDomain::Renew { tokens: vec![token] }).count()
+    };
+    let mut w = World::new();
+    let ticket = w.queued();
+    let missed = w.offer(ticket, &[1])[0];
+    w.tell(ToShard::Confirm { token: missed });
+    assert_eq!(renewals(&w, missed), 1, "it rings");
+    w.refuse(1, 486);
+    w.tell(ToShard::Confirm { token: missed });
+    assert_eq!(renewals(&w, missed), 1, "its outcome is told already");
+    let token = w.offer(ticket, &[2])[0];
+    w.accept(2);
+    w.tell(ToShard::Confirm { token });
+    assert_eq!(renewals(&w, token), 1, "they talk");
+    w.hang_up();
+    w.over();
+}
+
+#[test]
+fn a_lapsed_token_ends_its_ringing_or_its_conversation_and_the_next_offer_is_taken() {
+    for talking in [false, true] {
+        let mut w = World::new();
+        let ticket = w.queued();
+        let token = w.offer(ticket, &[1])[0];
+        w.ring(1);
+        if talking {
+            w.accept(1);
+        }
+        w.tell(ToShard::Lapsed { token });
+        assert_eq!(w.agents[0].ended(), 1, "the agent may get another call at once");
+        assert_eq!((w.talk_ends().len(), w.caller.ended()), (usize::from(talking), 0));
+        w.tell(ToShard::Lapsed { token });
+        let again = w.offer(ticket, &[1])[0];
+        w.accept(1);
+        assert_eq!(w.settled(again), [OfferResult::Accepted]);
+        assert_eq!(w.media.joined.len(), 1);
+        w.hang_up();
+        w.over();
+    }
+}
+
+#[test]
 fn an_offer_for_a_call_that_is_gone_or_has_no_such_place_is_no_call() {
     let mut w = World::new();
     let ticket = w.queued();
