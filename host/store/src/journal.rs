@@ -3,8 +3,9 @@
 //! One thread of its own takes all that is pending into one transaction (a group commit) and then
 //! hands the held outputs back in order. Called by the domain's thread, which submits batches and
 //! gets its outputs released; by the shard's thread, for dialogs; by the delivery of events, for
-//! cursors. Never drops a batch: when its queue is full, `submit` waits, and when the disk fails,
-//! it tries again until the disk is well, while everything that depends on it is held.
+//! cursors. Never drops a batch while it runs: when its queue is full, `submit` waits, and when the
+//! disk fails, it tries again until the disk is well, while everything that depends on it is held.
+//! Only when it is being stopped does a disk that stays ill have the last word.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -12,11 +13,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use cordboard_call::events::Event;
 use cordboard_call::facts::Fact;
-use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+use crossbeam_channel::{Receiver, Sender, TryRecvError, TrySendError, bounded};
 use rusqlite::{Connection, OptionalExtension};
 
 use crate::codec::{self, Blob};
@@ -52,6 +53,9 @@ pub struct Options {
     pub max_outbox: u64,
     /// When a row cannot be read: keep what stands before it and go on, instead of an error.
     pub keep_whole: bool,
+    /// How long [`Running::stop`] goes on trying when commits fail, in milliseconds. Then what is
+    /// not durable is given up, and nobody is told of it.
+    pub stop_patience_ms: u64,
 }
 
 impl Options {
@@ -67,6 +71,7 @@ impl Options {
             compact_after_bytes: 64 << 20,
             max_outbox: 2_000_000,
             keep_whole: false,
+            stop_patience_ms: 5_000,
         }
     }
 }
@@ -158,6 +163,7 @@ struct Shared {
     compact_after_rows: u64,
     compact_after_bytes: u64,
     snapshot_asked: AtomicBool,
+    stopping: AtomicBool,
     path: PathBuf,
 }
 
@@ -165,14 +171,18 @@ struct Shared {
 #[derive(Debug)]
 pub struct Running<T> {
     jobs: Sender<Job<T>>,
-    thread: JoinHandle<()>,
+    thread: JoinHandle<bool>,
+    shared: Arc<Shared>,
 }
 
 impl<T> Running<T> {
-    /// Commits and releases all that was submitted before, then closes the file.
-    pub fn stop(self) {
+    /// Commits and releases all that was submitted before, then closes the file. False when the
+    /// disk would not take it within [`Options::stop_patience_ms`]: the rest was given up, untold.
+    pub fn stop(self) -> bool {
+        self.shared.stopping.store(true, SeqCst);
+        // Fails only when the thread has given up already.
         let _ = self.jobs.send(Job::Stop);
-        let _ = self.thread.join();
+        self.thread.join().unwrap_or(false)
     }
 }
 
@@ -199,6 +209,7 @@ impl<T: Send + 'static> Journal<T> {
             compact_after_rows: options.compact_after_rows,
             compact_after_bytes: options.compact_after_bytes,
             snapshot_asked: AtomicBool::new(false),
+            stopping: AtomicBool::new(false),
             path: options.path.clone(),
         });
         let (jobs, inbox) = bounded(options.max_pending);
@@ -213,6 +224,8 @@ impl<T: Send + 'static> Journal<T> {
             next_seq,
             next_event,
             dialogs,
+            retaining_ms: None,
+            give_up: None,
             shared: shared.clone(),
             release,
         };
@@ -220,7 +233,8 @@ impl<T: Send + 'static> Journal<T> {
             .name("journal".into())
             .spawn(move || writer.run(&inbox))
             .map_err(|source| StoreError::Io { what: "starting the journal's thread".into(), source })?;
-        Ok((Self { jobs: jobs.clone(), shared }, Running { jobs, thread }, recovered))
+        let running = Running { jobs: jobs.clone(), thread, shared: shared.clone() };
+        Ok((Self { jobs, shared }, running, recovered))
     }
 
     /// Makes a batch durable and then releases what it holds. Waits while `max_pending` batches wait.
@@ -300,7 +314,8 @@ impl<T: Send + 'static> Journal<T> {
         let _ = self.jobs.send(Job::Adapters(names));
     }
 
-    /// Deletes records and dead letters that ended before a time.
+    /// Deletes records and dead letters that ended before a time: in short steps between the
+    /// commits, until none is left.
     pub fn retain(&self, before_ms: i64) {
         let _ = self.jobs.send(Job::Retain { before_ms });
     }
@@ -331,6 +346,10 @@ struct Writer<F> {
     next_seq: i64,
     next_event: u64,
     dialogs: BTreeMap<u64, Fact>,
+    /// Records that ended before this time are being deleted, a step a commit.
+    retaining_ms: Option<i64>,
+    /// Set at the first commit that fails while the journal is being stopped.
+    give_up: Option<Instant>,
     shared: Arc<Shared>,
     release: F,
 }
@@ -341,29 +360,46 @@ const ROW_BYTES: usize = 256 << 10;
 const GROUP: usize = 8_192;
 
 impl<F> Writer<F> {
-    fn run<T>(mut self, inbox: &Receiver<Job<T>>)
+    /// Until it is stopped; whether all that was submitted is durable then.
+    fn run<T>(mut self, inbox: &Receiver<Job<T>>) -> bool
     where
         F: FnMut(Committed<T>),
     {
         let mut group = Vec::new();
         loop {
-            let Ok(first) = inbox.recv() else { return };
-            if self.options.gather_us > 0 {
-                std::thread::sleep(Duration::from_micros(self.options.gather_us));
+            // While there is something to delete, an empty queue is the time for it.
+            let first = if self.retaining_ms.is_some() {
+                inbox.try_recv()
+            } else {
+                inbox.recv().map_err(|_| TryRecvError::Disconnected)
+            };
+            match first {
+                Ok(first) => {
+                    if self.options.gather_us > 0 {
+                        std::thread::sleep(Duration::from_micros(self.options.gather_us));
+                    }
+                    group.push(first);
+                    group.extend(inbox.try_iter().take(GROUP));
+                }
+                Err(TryRecvError::Empty) => {}
+                Err(TryRecvError::Disconnected) => return true,
             }
-            group.push(first);
-            group.extend(inbox.try_iter().take(GROUP));
             let stop = group.iter().any(|job| matches!(job, Job::Stop));
-            self.commit(&mut group);
+            if !self.commit(&mut group) {
+                let jobs = group.len() + inbox.len();
+                tracing::error!(path = %self.options.path.display(), jobs, "journal: closed without its last jobs; nobody was told of them");
+                return false;
+            }
             if stop {
                 let _ = self.db.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)");
-                return;
+                return true;
             }
         }
     }
 
-    /// Commits a group, however often it takes, and releases it.
-    fn commit<T>(&mut self, group: &mut Vec<Job<T>>)
+    /// Commits a group, however often it takes, and releases it. False when it was given up, which
+    /// happens only while the journal is being stopped.
+    fn commit<T>(&mut self, group: &mut Vec<Job<T>>) -> bool
     where
         F: FnMut(Committed<T>),
     {
@@ -371,7 +407,7 @@ impl<F> Writer<F> {
         let mut pause = Duration::from_millis(50);
         let (seq, event) = (self.next_seq, self.next_event);
         let written = loop {
-            let began = std::time::Instant::now();
+            let began = Instant::now();
             match self.write(group) {
                 Ok(written) => {
                     stats.busy_ns.fetch_add(began.elapsed().as_nanos() as u64, Relaxed);
@@ -388,6 +424,15 @@ impl<F> Writer<F> {
                     if !stats.failing.swap(true, Relaxed) {
                         tracing::error!(path = %self.options.path.display(), %error, "journal: a commit failed; outputs are held and it is tried again");
                     }
+                    if self.shared.stopping.load(SeqCst) {
+                        let now = Instant::now();
+                        let patience = Duration::from_millis(self.options.stop_patience_ms);
+                        let give_up = *self.give_up.get_or_insert(now + patience);
+                        if now >= give_up {
+                            return false;
+                        }
+                        pause = pause.min(give_up - now);
+                    }
                     std::thread::sleep(pause);
                     pause = (pause * 2).min(Duration::from_secs(2));
                 }
@@ -397,6 +442,7 @@ impl<F> Writer<F> {
         stats.facts.fetch_add(written.facts, Relaxed);
         stats.events.fetch_add(self.next_event - event, Relaxed);
         stats.events_dropped.fetch_add(written.dropped, Relaxed);
+        self.retaining_ms = written.retaining_ms;
         if let Some((rows, bytes)) = written.compacted {
             stats.rows.store(rows, Relaxed);
             stats.bytes.store(bytes, Relaxed);
@@ -420,11 +466,12 @@ impl<F> Writer<F> {
                 self.shared.released.fetch_add(1, SeqCst);
             }
         }
+        true
     }
 
     /// One transaction. Every step may be repeated after a rollback.
     fn write<T>(&mut self, group: &[Job<T>]) -> rusqlite::Result<Written> {
-        let mut written = Written::default();
+        let mut written = Written { retaining_ms: self.retaining_ms, ..Written::default() };
         let (mut facts, mut events) = (Blob::default(), Blob::default());
         let mut closed = Vec::new();
         let mut trim = false;
@@ -505,7 +552,7 @@ impl<F> Writer<F> {
                     trim = true;
                 }
                 Job::Retain { before_ms } => {
-                    records::retain(&self.db, *before_ms)?;
+                    written.retaining_ms = written.retaining_ms.max(Some(*before_ms));
                     self.db.execute("DELETE FROM dead_letters WHERE wall_ms < ?1", [before_ms])?;
                 }
                 Job::Stop => {}
@@ -515,6 +562,11 @@ impl<F> Writer<F> {
         self.events(&mut events)?;
         for record in closed {
             records::insert(&self.db, record)?;
+        }
+        if let Some(before_ms) = written.retaining_ms
+            && !records::retain(&self.db, before_ms)?
+        {
+            written.retaining_ms = None;
         }
         if trim {
             outbox::trim(&self.db)?;
@@ -561,6 +613,8 @@ struct Written {
     bytes: u64,
     dropped: u64,
     compacted: Option<(u64, u64)>,
+    /// What is still to be deleted.
+    retaining_ms: Option<i64>,
 }
 
 /// Keeps the dialogs that are up. Applying the same facts again changes nothing, so a transaction may be repeated.

@@ -403,15 +403,20 @@ pub(crate) fn insert(db: &Connection, r: &Record) -> rusqlite::Result<()> {
     Ok(())
 }
 
-/// Deletes what ended before a time, at most 5,000 records at once so that a commit stays short.
-pub(crate) fn retain(db: &Connection, before_ms: i64) -> rusqlite::Result<()> {
-    db.execute(
-        "DELETE FROM offers WHERE interaction IN (SELECT row FROM interactions WHERE ended_ms < ?1 ORDER BY ended_ms LIMIT 5000)",
-        [before_ms],
-    )?;
-    db.execute(
-        "DELETE FROM interactions WHERE row IN (SELECT row FROM interactions WHERE ended_ms < ?1 ORDER BY ended_ms LIMIT 5000)",
-        [before_ms],
-    )?;
-    Ok(())
+/// Records that one step deletes: some milliseconds, which a commit may take longer.
+const RETAIN_STEP: usize = 500;
+
+/// Deletes a step of what ended before a time, the oldest first; whether more may be left.
+pub(crate) fn retain(db: &Connection, before_ms: i64) -> rusqlite::Result<bool> {
+    let step = (before_ms, RETAIN_STEP as i64);
+    db.prepare_cached(
+        "DELETE FROM offers WHERE interaction IN (SELECT row FROM interactions WHERE ended_ms < ?1 ORDER BY ended_ms, row LIMIT ?2)",
+    )?
+    .execute(step)?;
+    let deleted = db
+        .prepare_cached(
+            "DELETE FROM interactions WHERE row IN (SELECT row FROM interactions WHERE ended_ms < ?1 ORDER BY ended_ms, row LIMIT ?2)",
+        )?
+        .execute(step)?;
+    Ok(deleted == RETAIN_STEP)
 }

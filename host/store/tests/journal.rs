@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, mpsc};
 
 use cordboard_base::Id;
@@ -141,7 +142,7 @@ fn a_snapshot_replaces_what_was_before_and_keeps_live_dialogs() {
     journal.compact(vec![placed(100)]);
     journal.submit(batch(vec![placed(101)], vec![], 0)).unwrap();
     running.stop();
-    assert_eq!(journal.stats().compactions.load(std::sync::atomic::Ordering::Relaxed), 1);
+    assert_eq!(journal.stats().compactions.load(Relaxed), 1);
     let (_, running, after) = Journal::<u64>::open(quiet(&path), |_| {}).unwrap();
     assert_eq!(after.facts, [placed(100), dialog(2), placed(101)]);
     running.stop();
@@ -294,6 +295,96 @@ fn records_are_listed_filtered_paged_exported_and_retained() {
     running.stop();
     assert_eq!(of(Filter::default()), 6);
     assert!(records.offers(Id(3)).unwrap().is_empty());
+}
+
+#[test]
+fn retention_goes_on_in_steps_until_nothing_old_is_left() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("x.db");
+    let (released, done) = mpsc::channel();
+    let (journal, running, _) = Journal::open(quiet(&path), move |c| released.send(c.held).unwrap()).unwrap();
+    let facts = (1..=12_000).map(|n| Fact::Closed(Box::new(record(n)))).collect();
+    journal.submit(batch(facts, vec![], 0)).unwrap();
+    done.recv().unwrap();
+    let before = journal.stats().commits.load(Relaxed);
+    // The last one that goes ended at 11,990,500.
+    journal.retain(11_991_000);
+    let records = Records::open(&path).unwrap();
+    let began = std::time::Instant::now();
+    let left = || records.list(&Filter { limit: 20_000, ..Filter::default() }).unwrap().len();
+    while left() > 10 {
+        assert!(began.elapsed().as_secs() < 30, "{} are left", left());
+        // Others' commits go between the steps.
+        journal.submit(batch(vec![placed(1)], vec![], 7)).unwrap();
+        assert_eq!(done.recv().unwrap(), 7);
+    }
+    assert!(journal.stats().commits.load(Relaxed) - before >= 20, "in short steps");
+    assert!(running.stop());
+    assert_eq!(left(), 10, "what is younger stays");
+    assert!(records.offers(Id(11_990)).unwrap().is_empty());
+    assert_eq!(records.offers(Id(11_991)).unwrap().len(), 1);
+}
+
+/// Makes every commit fail, or go through again.
+fn ail(path: &std::path::Path, ill: bool) {
+    let (from, to) = if ill { ("journal", "hidden") } else { ("hidden", "journal") };
+    let db = rusqlite::Connection::open(path).unwrap();
+    db.execute_batch(&format!("ALTER TABLE {from} RENAME TO {to}")).unwrap();
+}
+
+#[test]
+fn stopping_on_an_ill_disk_ends_and_nobody_is_told_what_was_not_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("x.db");
+    let (released, told) = mpsc::channel();
+    let options = Options { stop_patience_ms: 300, max_pending: 4, ..quiet(&path) };
+    let (journal, running, _) = Journal::open(options, move |c| released.send(c.held).unwrap()).unwrap();
+    journal.submit(batch(vec![placed(1)], vec![], 1)).unwrap();
+    assert_eq!(told.recv().unwrap(), 1);
+    ail(&path, true);
+    journal.submit(batch(vec![placed(2)], vec![], 2)).unwrap();
+    while !journal.stats().failing.load(Relaxed) {
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    // The queue is full as well, and somebody waits to submit.
+    let waits = {
+        let journal = journal.clone();
+        std::thread::spawn(move || (3..9).all(|n| journal.submit(batch(vec![], vec![], n)).is_ok()))
+    };
+    while journal.pending() < 4 {
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    let began = std::time::Instant::now();
+    assert!(!running.stop(), "it says that not all is kept");
+    assert!(began.elapsed().as_secs() < 10, "{:?}", began.elapsed());
+    assert!(!waits.join().unwrap(), "whoever waited gets its batch back");
+    assert!(told.recv().is_err(), "nothing was released that is not durable");
+    ail(&path, false);
+    let (_, running, after) = Journal::<u64>::open(quiet(&path), |_| {}).unwrap();
+    assert_eq!(after.facts, [placed(1)]);
+    running.stop();
+}
+
+#[test]
+fn stopping_waits_for_a_disk_that_gets_well() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("x.db");
+    let (released, told) = mpsc::channel();
+    let options = Options { stop_patience_ms: 20_000, ..quiet(&path) };
+    let (journal, running, _) = Journal::open(options, move |c| released.send(c.held).unwrap()).unwrap();
+    ail(&path, true);
+    journal.submit(batch(vec![placed(1)], vec![], 1)).unwrap();
+    while !journal.stats().failing.load(Relaxed) {
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    let stopping = std::thread::spawn(move || running.stop());
+    std::thread::sleep(std::time::Duration::from_millis(150));
+    ail(&path, false);
+    assert!(stopping.join().unwrap());
+    assert_eq!(told.recv().unwrap(), 1);
+    let (_, running, after) = Journal::<u64>::open(quiet(&path), |_| {}).unwrap();
+    assert_eq!(after.facts, [placed(1)]);
+    running.stop();
 }
 
 /// The other process of the test below; does nothing in an ordinary run.
