@@ -68,6 +68,8 @@ pub struct Setup {
     pub redirect: String,
     /// Instead of the plugins' folder.
     pub plugin_dir: Option<std::path::PathBuf>,
+    /// Whether every message between shard and domain is written down and read, as tests want it.
+    pub serialise_bus: bool,
     /// RTP ports.
     pub rtp_ports: u16,
     /// Seconds in which a caller who was lost finds the old place.
@@ -91,6 +93,7 @@ impl Default for Setup {
             limits: Vec::new(),
             redirect: String::new(),
             plugin_dir: None,
+            serialise_bus: true,
             rtp_ports: 400,
             call_back_grace_s: 60,
         };
@@ -171,8 +174,8 @@ impl Setup {
         let hash = |token: &str| Sha256::digest(token).iter().fold(String::new(), |t, b| t + &format!("{b:02x}"));
         let _ = write!(
             t,
-            "node = \"e2e\"\nplugin_dir = {}\nwatch_plugins = {}\nserialise_bus = true\n\n[listen]\nredirect = \"127.0.0.1:{}\"\ncentre = \"127.0.0.1:{}\"\n\n[media]\nports = \"{}-{}\"\n\n[limits]\n{}\n[redirect]\n{}\n[store]\npath = \"data/cordboard.db\"\n\n[api]\nlisten = \"127.0.0.1:{}\"\n[[api.tokens]]\nname = \"operator\"\nsha256 = \"{}\"\n[[api.tokens]]\nname = \"reader\"\nmay = \"read\"\nsha256 = \"{}\"\n\n[log]\nlevel = \"info\"\n\n[[trunks]]\nname = \"carrier\"\nsources = [\"127.0.0.0/8\"]\nmax_calls = 5000\nmax_calls_per_s = 1000\n\n",
-            quoted(&self.plugin_dir.clone().unwrap_or_else(crate::place::plugins).display().to_string()), self.more.contains("#watch"),
+            "node = \"e2e\"\nplugin_dir = {}\nwatch_plugins = {}\nserialise_bus = {}\n\n[listen]\nredirect = \"127.0.0.1:{}\"\ncentre = \"127.0.0.1:{}\"\n\n[media]\nports = \"{}-{}\"\n\n[limits]\n{}\n[redirect]\n{}\n[store]\npath = \"data/cordboard.db\"\n\n[api]\nlisten = \"127.0.0.1:{}\"\n[[api.tokens]]\nname = \"operator\"\nsha256 = \"{}\"\n[[api.tokens]]\nname = \"reader\"\nmay = \"read\"\nsha256 = \"{}\"\n\n[log]\nlevel = \"info\"\n\n[[trunks]]\nname = \"carrier\"\nsources = [\"127.0.0.0/8\"]\nmax_calls = 5000\nmax_calls_per_s = 1000\n\n",
+            quoted(&self.plugin_dir.clone().unwrap_or_else(crate::place::plugins).display().to_string()), self.more.contains("#watch"), self.serialise_bus,
             ports.redirect, ports.centre, ports.rtp.0, ports.rtp.1, lines(&self.limits), self.redirect, ports.api, hash(TOKEN), hash(READER),
         );
         let mut plugins = self.plugins.clone();

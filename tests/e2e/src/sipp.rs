@@ -44,7 +44,12 @@ impl Sipp {
         Self::run(scene, name, port, &args)
     }
 
-    fn run(scene: &Scene, name: &str, port: u16, args: &[String]) -> Self {
+    /// Any scenario, with whatever arguments it needs; `-i`, `-p` and the statistics are given.
+    ///
+    /// # Panics
+    /// When SIPp cannot be started.
+    #[must_use]
+    pub fn run(scene: &Scene, name: &str, port: u16, args: &[String]) -> Self {
         let out = File::create(scene.dir().join(format!("sipp-{name}.log"))).expect("a log");
         let process = place::program("sipp", "sip-tester")
             .args(args)
