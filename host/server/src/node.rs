@@ -650,6 +650,8 @@ fn start_plugins(
     engine.limits.memory_bytes = limits.memory_mib as usize * (1 << 20);
     engine.limits.script_cpu_ms = limits.script_cpu_ms;
     engine.limits.scripts = limits.max_scripts as usize;
+    // Room for the questions of the other worlds beside the scripts.
+    engine.instances = limits.max_scripts + 200;
     engine.limits.quarantine_faults = limits.quarantine_faults;
     engine.limits.grace_ms = config.model.limits.script_grace_ms;
     engine.cache = config.store.path.parent().map(|folder| folder.join("code"));

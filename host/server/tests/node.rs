@@ -32,6 +32,7 @@ centre = "127.0.0.1:{centre}"
 ports = "35000-35399"
 [limits]
 drain_timeout_s = 1
+max_scripts = 100
 [api]
 listen = "127.0.0.1:0"
 [[api.tokens]]

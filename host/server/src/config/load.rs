@@ -182,7 +182,7 @@ fn read_media(root: &Section<'_, '_>, listen: Listen) -> Media {
     if advertised.is_unspecified() {
         s.problem("address", "binds every address, so `advertised` must say which one others are to send to");
     }
-    let most = (u32::from(ports.1 - ports.0) + 1) / 2;
+    let most = u32::from(ports.1 - ports.0).div_ceil(2);
     let max_legs = s.number("max_legs", 2..=100_000, most.min(5_000));
     if s.has("max_legs") && max_legs > most {
         s.problem(
@@ -234,12 +234,13 @@ fn read_limits(root: &Section<'_, '_>) -> (Limits, PluginLimits, u64) {
         silent_target_ms: s.seconds_ms("silent_target_s", 0.1..=32.0, d.silent_target_ms),
         script_grace_ms: s.seconds_ms("script_grace_s", 0.0..=60.0, d.script_grace_ms),
         max_interactions: s.number("max_interactions", 1..=1_000_000, d.max_interactions),
+        dialog_probe_ms: d.dialog_probe_ms,
     };
     let drain = s.seconds_ms("drain_timeout_s", 0.0..=86_400.0, 300_000);
     let plugins = PluginLimits {
         memory_mib: s.number("plugin_memory_mib", 1..=4_096, 64),
         script_cpu_ms: s.number("script_cpu_ms", 1..=3_600_000, 2_000),
-        max_scripts: s.number("max_scripts", 1..=20_000, 9_000),
+        max_scripts: s.number("max_scripts", 1..=20_000, 8_800),
         quarantine_faults: s.number("quarantine_faults", 1..=100_000, 10),
     };
     s.done();

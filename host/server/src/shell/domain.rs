@@ -59,7 +59,7 @@ impl DomainView {
     /// The machine's counts, at most a quarter of a second old.
     #[must_use]
     pub fn counts(&self) -> Option<Counts> {
-        self.counts.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        *self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -112,6 +112,9 @@ impl ShardView {
     }
 }
 
+/// Takes facts without waiting; gives them back when it cannot.
+pub type Notes = Box<dyn FnMut(Vec<Fact>) -> Result<(), Vec<Fact>> + Send>;
+
 /// What a shard's thread is made of.
 pub struct ShardSetup<P> {
     /// The machine's configuration.
@@ -137,7 +140,7 @@ pub struct ShardSetup<P> {
     /// To the plugins.
     pub plugins: P,
     /// Takes facts without waiting; gives them back when it cannot.
-    pub note: Box<dyn FnMut(Vec<Fact>) -> Result<(), Vec<Fact>> + Send>,
+    pub note: Notes,
     /// Dialogs of a former life, with the names of their legs.
     pub orphans: Vec<(u64, DialogRecord)>,
     /// What others may know.
@@ -182,7 +185,7 @@ struct Loop<P> {
     media: MediaHandle,
     commands: VecDeque<control::Command>,
     plugins: P,
-    note: Box<dyn FnMut(Vec<Fact>) -> Result<(), Vec<Fact>> + Send>,
+    note: Notes,
     facts: Vec<Fact>,
     out: Vec<Output>,
 }
