@@ -26,22 +26,10 @@ impl<T> Full<T> {
     }
 }
 
-/// Totals of a queue.
-#[derive(Debug, Default)]
-pub struct Counters {
-    /// Messages taken in.
-    pub sent: AtomicU64,
-    /// Messages that found it full and came back or were held.
-    pub full: AtomicU64,
-    /// The longest it has been.
-    pub longest: AtomicU64,
-}
-
 /// The owner's end.
 #[derive(Debug)]
 pub struct Inbox<T> {
     queue: Receiver<T>,
-    counters: Arc<Counters>,
 }
 
 /// A sender's end. Clones send into the same queue.
@@ -49,12 +37,12 @@ pub struct Inbox<T> {
 pub struct Outlet<T> {
     queue: Sender<T>,
     waker: Waker,
-    counters: Arc<Counters>,
+    times_full: Arc<AtomicU64>,
 }
 
 impl<T> Clone for Outlet<T> {
     fn clone(&self) -> Self {
-        Self { queue: self.queue.clone(), waker: self.waker.clone(), counters: self.counters.clone() }
+        Self { queue: self.queue.clone(), waker: self.waker.clone(), times_full: self.times_full.clone() }
     }
 }
 
@@ -62,8 +50,7 @@ impl<T> Clone for Outlet<T> {
 #[must_use]
 pub fn inbox<T>(capacity: usize, waker: Waker) -> (Outlet<T>, Inbox<T>) {
     let (sender, receiver) = bounded(capacity);
-    let counters = Arc::new(Counters::default());
-    (Outlet { queue: sender, waker, counters: counters.clone() }, Inbox { queue: receiver, counters })
+    (Outlet { queue: sender, waker, times_full: Arc::default() }, Inbox { queue: receiver })
 }
 
 impl<T> Inbox<T> {
@@ -84,12 +71,6 @@ impl<T> Inbox<T> {
     pub fn is_empty(&self) -> bool {
         self.queue.is_empty()
     }
-
-    /// Totals.
-    #[must_use]
-    pub fn counters(&self) -> &Arc<Counters> {
-        &self.counters
-    }
 }
 
 impl<T> Outlet<T> {
@@ -100,13 +81,11 @@ impl<T> Outlet<T> {
     pub fn send(&self, message: T) -> Result<(), Full<T>> {
         match self.queue.try_send(message) {
             Ok(()) => {
-                self.counters.sent.fetch_add(1, Relaxed);
-                self.counters.longest.fetch_max(self.queue.len() as u64, Relaxed);
                 self.waker.wake();
                 Ok(())
             }
             Err(TrySendError::Full(message)) => {
-                self.counters.full.fetch_add(1, Relaxed);
+                self.times_full.fetch_add(1, Relaxed);
                 self.waker.wake();
                 Err(Full::Behind(message))
             }
@@ -122,10 +101,10 @@ impl<T> Outlet<T> {
         }
     }
 
-    /// Totals.
+    /// How often a message found it full and came back, was held or had to wait; for metrics.
     #[must_use]
-    pub fn counters(&self) -> &Arc<Counters> {
-        &self.counters
+    pub fn times_full(&self) -> u64 {
+        self.times_full.load(Relaxed)
     }
 
     /// How many wait.
@@ -239,7 +218,7 @@ mod tests {
             }
         }
         assert_eq!(seen, [0, 1, 2, 3, 4]);
-        assert_eq!(outlet.counters().full.load(Relaxed), 4);
+        assert_eq!(outlet.times_full(), 4);
         drop(inbox);
         assert!(matches!(outlet.send(1), Err(Full::Gone(1))));
     }

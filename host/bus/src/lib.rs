@@ -10,6 +10,6 @@ pub mod inbox;
 pub mod link;
 pub mod waker;
 
-pub use inbox::{Counters, Full, Held, Inbox, Outlet, inbox};
+pub use inbox::{Full, Held, Inbox, Outlet, inbox};
 pub use link::{Carrier, Link};
 pub use waker::{Parker, Wake, Waker};

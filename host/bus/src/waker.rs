@@ -9,7 +9,7 @@
 //! clear and wakes again: no message sleeps in a queue.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::thread::Thread;
 
 /// What really wakes a thread: an eventfd, an unpark, a tokio notification.
@@ -30,33 +30,24 @@ pub struct Waker(Arc<Inner>);
 
 struct Inner {
     armed: AtomicBool,
-    wakes: AtomicU64,
     wake: Box<dyn Wake>,
 }
 
 impl std::fmt::Debug for Waker {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Waker")
-            .field("armed", &self.0.armed)
-            .field("wakes", &self.0.wakes)
-            .finish_non_exhaustive()
+        f.debug_struct("Waker").field("armed", &self.0.armed).finish_non_exhaustive()
     }
 }
 
 impl Waker {
     /// A waker over what really wakes.
     pub fn new(wake: impl Wake + 'static) -> Self {
-        Self(Arc::new(Inner {
-            armed: AtomicBool::new(false),
-            wakes: AtomicU64::new(0),
-            wake: Box::new(wake),
-        }))
+        Self(Arc::new(Inner { armed: AtomicBool::new(false), wake: Box::new(wake) }))
     }
 
     /// Wakes the owner, unless that was done since it last cleared.
     pub fn wake(&self) {
         if !self.0.armed.swap(true, SeqCst) {
-            self.0.wakes.fetch_add(1, Relaxed);
             self.0.wake.wake();
         }
     }
@@ -64,12 +55,6 @@ impl Waker {
     /// The owner is up: further sends wake it again. Call before draining.
     pub fn clear(&self) {
         self.0.armed.store(false, SeqCst);
-    }
-
-    /// How often the owner was really woken.
-    #[must_use]
-    pub fn wakes(&self) -> u64 {
-        self.0.wakes.load(Relaxed)
     }
 }
 
