@@ -220,3 +220,28 @@ fn a_leg_is_small() {
     assert!(size_of::<Leg>() <= 1024, "{}", size_of::<Leg>());
     let _: SocketAddr = PHONE.into();
 }
+
+#[test]
+fn a_phone_that_saves_its_silence_lives_by_its_reports() {
+    let mut a = leg(1);
+    a.watch(at(0), 15_000);
+    let silent = |a: &mut Leg, now_ms: u64| {
+        let mut out = Output::default();
+        a.on_deadline(at(now_ms), &mut out);
+        out.events.contains(&Event::Silent { leg: LegId(1) })
+    };
+    let mut report = Vec::new();
+    cordboard_media::rtcp::write(5, None, None, "phone", false, &mut report);
+    let rtcp = |port: u16| SocketAddr::from((PHONE.0, port));
+    a.on_rtcp(at(100), &report, rtcp(4001));
+    assert!(!silent(&mut a, 20_000), "one that has never spoken is not missed");
+    assert!(a.on_packet(at(20_000), &audio(1), PHONE.into(), &mut Output::default()).is_some());
+    a.on_rtcp(at(30_000), &report, rtcp(4001));
+    assert!(!silent(&mut a, 44_000), "it has reported");
+    // A stranger's report, and no report at all, are no life.
+    let mut strange = Vec::new();
+    cordboard_media::rtcp::write(77, None, None, "stranger", false, &mut strange);
+    a.on_rtcp(at(44_000), &strange, ([203, 0, 113, 9], 4001).into());
+    a.on_rtcp(at(44_000), b"noise", rtcp(4001));
+    assert!(silent(&mut a, 45_000));
+}

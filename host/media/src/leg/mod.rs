@@ -124,7 +124,7 @@ pub struct Leg {
     recording: Option<Box<Recording>>,
     detector: Option<Box<Detector>>,
     watch: Option<Watch>,
-    /// When the last packet came; `None` before the first.
+    /// When the last packet or report came; `None` before the first packet.
     heard_ns: Option<u64>,
     /// The last event turned into sound for this leg, by its timestamp.
     sounded: Option<u32>,
@@ -527,6 +527,9 @@ impl Leg {
         let theirs = self.rx.as_ref().map(|source| source.ssrc);
         if !self.reports.heard(now, bytes, from, known, theirs, self.tx.ssrc()) {
             self.dropped_packets += 1;
+        } else if let Some(heard_ns) = &mut self.heard_ns {
+            // A phone that saves its silence still reports: it is there.
+            *heard_ns = now.mono_ns;
         }
     }
 
