@@ -79,17 +79,22 @@ impl Domain {
         out: &mut Vec<Output>,
     ) -> Result<Place, Refusal> {
         let wish = self.wish(id, asked, request)?;
-        // One place a call: a new request gives the old place up, unless an agent is involved.
-        if let Some(old) = self.interactions.get(id).and_then(|i| i.ticket) {
-            match self.entries.get(&old).map(|e| e.state) {
-                Some(TicketState::Offered) => {
-                    return Err(refusal("offered", "the call rings at an agent".to_owned()));
-                }
-                Some(TicketState::Taken) => return Err(refusal("taken", "an agent has the call".to_owned())),
-                _ => self.end_place(old, "moved", out),
+        // One place a call: a new request gives the old place up, unless an agent is involved, or there is
+        // no room for it elsewhere.
+        let old = self.interactions.get(id).and_then(|i| i.ticket);
+        let held = old.and_then(|old| self.entries.get(&old)).map(|e| (e.state, e.home));
+        match held {
+            Some((TicketState::Offered, _)) => {
+                return Err(refusal("offered", "the call rings at an agent".to_owned()));
             }
+            Some((TicketState::Taken, _)) => {
+                return Err(refusal("taken", "an agent has the call".to_owned()));
+            }
+            _ => self.room(wish.home, held.is_some_and(|(_, home)| home == wish.home))?,
         }
-        self.room(wish.home)?;
+        if let Some(old) = old {
+            self.end_place(old, "moved", out);
+        }
         let place = self.place(from, id, key, &wish, policies, out);
         place.ok_or_else(|| refusal("no-call", "the domain does not know the call".to_owned()))
     }
@@ -124,11 +129,11 @@ impl Domain {
         }
     }
 
-    /// Whether the queue takes one more.
-    fn room(&self, home: QueueRef) -> Result<(), Refusal> {
+    /// Whether the queue takes one more; `within`: one who gives up another place of it.
+    fn room(&self, home: QueueRef, within: bool) -> Result<(), Refusal> {
         let queue = self.queue(home);
         let config = &queue.config;
-        if queue.order.len() >= config.max_waiting as usize {
+        if queue.order.len() - usize::from(within) >= config.max_waiting as usize {
             return Err(refusal(
                 "full",
                 format!("{} callers wait in {}, as many as may", queue.order.len(), config.name),

@@ -38,6 +38,23 @@ fn a_call_has_one_place_and_a_new_request_moves_it() {
 }
 
 #[test]
+fn a_move_that_is_refused_leaves_the_old_place() {
+    let mut full = workgroup("sales");
+    full.max_waiting = 1;
+    let mut w = World::new(model(vec![workgroup("support"), full], vec![agent("alice", &["support"], &[])]));
+    let (other, _) = w.queued("sales");
+    let (id, old) = w.queued("support");
+    assert!(w.ask(id, 2, "sales", QueueRequest::default()).is_err());
+    assert_eq!((w.queue("support").waiting, w.queue("sales").waiting), (1, 1));
+    assert_ne!(w.told(old), Some((TicketState::Ended, 0)));
+    // Within the full queue there is room for the one who is in it.
+    assert!(w.ask(other, 2, "sales", QueueRequest::default()).is_ok());
+    assert_eq!(w.queue("sales").waiting, 1);
+    w.log_in("alice");
+    assert_eq!(w.offer().1, old);
+}
+
+#[test]
 fn a_full_queue_and_an_unstaffed_one_refuse() {
     let mut full = workgroup("support");
     full.max_waiting = 1;
