@@ -38,6 +38,9 @@ pub struct Limits {
     pub script_grace_ms: u64,
     /// Interactions that a domain keeps at once; one more call is refused.
     pub max_interactions: u32,
+    /// How often the phones of an answered call are asked by OPTIONS whether their dialog still stands,
+    /// in milliseconds; a phone that says nothing counts as gone. 0: never.
+    pub dialog_probe_ms: u64,
 }
 
 impl Default for Limits {
@@ -49,6 +52,7 @@ impl Default for Limits {
             silent_target_ms: 2_000,
             script_grace_ms: 2_000,
             max_interactions: 20_000,
+            dialog_probe_ms: 60_000,
         }
     }
 }

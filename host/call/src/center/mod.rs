@@ -59,6 +59,12 @@ impl Party {
         self.agreed.is_some()
     }
 
+    /// Whether its RTP may be expected: nobody holds, and both may send. False before anything is agreed.
+    #[must_use]
+    pub fn speaks(&self) -> bool {
+        !self.held && self.agreed.as_ref().is_some_and(|a| a.direction == Direction::SendRecv)
+    }
+
     fn local(&mut self) -> Option<Local> {
         let address = self.address?;
         self.version += 1;

@@ -72,6 +72,7 @@ impl Shard {
             native: Native::No,
             script: None,
             enqueues: 0,
+            asked: String::new(),
             place: None,
             round: None,
             talk: None,

@@ -37,9 +37,11 @@ pub(super) enum Wake {
     Verb,
     /// The script's grace after the end.
     Grace,
+    /// The phones are asked whether they are still there.
+    Probe,
 }
 
-pub(super) const WAKES: usize = 5;
+pub(super) const WAKES: usize = 6;
 
 /// A place in a queue, as last heard or judged.
 #[derive(Debug, Clone)]
@@ -89,6 +91,8 @@ pub(super) struct Call {
     pub(super) native: Native,
     pub(super) script: Option<Script>,
     pub(super) enqueues: u32,
+    /// The workgroup of the last enqueue.
+    pub(super) asked: String,
     pub(super) place: Option<Place>,
     pub(super) round: Option<Round>,
     pub(super) talk: Option<Talk>,

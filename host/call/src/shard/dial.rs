@@ -115,7 +115,9 @@ impl Core {
         if let (Some(a), Some(b)) = (call.caller.media, media) {
             self.media(Command::Join { a, b });
         }
-        self.watch(media, call.model.limits.rtp_silence_ms);
+        if let Some(dial) = &call.dial {
+            self.watch(&dial.party, call.model.limits.rtp_silence_ms);
+        }
         self.leg_line(call, Some(leg), Step::After, "answered, joined");
         self.want_answer(call);
     }

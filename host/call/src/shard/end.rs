@@ -72,7 +72,7 @@ impl Core {
         if let Some(media) = call.caller.media.take() {
             self.close_media(media);
         }
-        for wake in [Wake::Route, Wake::Renew, Wake::Verb] {
+        for wake in [Wake::Route, Wake::Renew, Wake::Verb, Wake::Probe] {
             self.disarm(call, wake);
         }
         #[cfg(feature = "seeded-bugs")]

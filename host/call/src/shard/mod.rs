@@ -531,7 +531,7 @@ impl Shard {
                 }
                 _ => self.core.endpoint.refuse_offer(self.core.now, leg, 481),
             },
-            // The shard never offers again on its own; nor does it send requests that it waits for.
+            // The shard never offers again on its own. Its probes have an answer, whichever, or the leg ends.
             Event::OfferResult { .. } | Event::Response { .. } => {}
             Event::Request { txn, leg, source, request } => self.request(txn, leg, source, &request),
             Event::Ended { leg, cause } => {
@@ -570,6 +570,7 @@ impl Shard {
                     Wake::Renew => core.renew(call),
                     Wake::Verb => core.verb_time(call),
                     Wake::Grace => core.close_up(call),
+                    Wake::Probe => core.probe(call),
                 }
             }),
             Timer::Register(request) => self.core.register_silent(request),

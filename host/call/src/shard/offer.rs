@@ -203,7 +203,7 @@ impl Core {
         if let Some(place) = &mut call.place {
             place.state = TicketState::Taken;
         }
-        let media = ring.party.media;
+        self.watch(&ring.party, call.model.limits.rtp_silence_ms);
         call.talk = Some(Talk {
             token: ring.token,
             ticket,
@@ -213,7 +213,6 @@ impl Core {
             lease_ms,
             held: false,
         });
-        self.watch(media, call.model.limits.rtp_silence_ms);
         self.arm(call, Wake::Renew, (lease_ms / 3).max(1));
         self.taken(call, ticket);
         if !call.answered {

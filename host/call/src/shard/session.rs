@@ -1,12 +1,12 @@
 //! The caller's leg and whatever it is joined to: answers, offers, hold, music, and what the media
 //! plane reports.
 
-use cordboard_media::control::{self, Command, Event, Item};
+use cordboard_media::control::{Command, Event, Item};
 use cordboard_sip::endpoint::LegId;
 use cordboard_sip::sdp::{Direction, Session};
 use cordboard_sip::wire::{Message, Method};
 
-use super::call::{Call, Native, Side};
+use super::call::{Call, Native, Side, Wake};
 use super::core::Core;
 use crate::center::{self, BOTH, Party};
 use crate::ivr::Doing;
@@ -48,11 +48,34 @@ impl Core {
             call.delayed_offer = true;
             self.answer(leg, Some(&offer));
         }
+        // Written down before the ACK: a crash in between must not leave a caller in a call of nobody's.
+        self.dialog_up(leg, call.interaction);
         self.totals.answered += 1;
-        self.watch(call.caller.media, call.model.limits.rtp_silence_ms);
+        self.watch(&call.caller, call.model.limits.rtp_silence_ms);
+        self.arm_probe(call);
         if call.caller.ready() {
             self.caller_ready(call);
         }
+    }
+
+    fn arm_probe(&mut self, call: &mut Call) {
+        let every_ms = call.model.limits.dialog_probe_ms;
+        if every_ms > 0 {
+            self.arm(call, Wake::Probe, every_ms);
+        }
+    }
+
+    /// Asks the phones of the call whether they are still there. A phone without RTP, or one that lost its
+    /// power, is found in no other way: with no answer, or a 481, the stack ends the leg (RFC 3261 12.2.1.2).
+    pub(super) fn probe(&mut self, call: &mut Call) {
+        let talk = call.talk.as_ref().and_then(|t| t.party.leg);
+        let dial = call.dial.as_ref().filter(|d| d.answered).and_then(|d| d.party.leg);
+        for leg in [call.caller.leg, talk, dial].into_iter().flatten() {
+            // A dialog that another request keeps busy is not asked now.
+            let _ = self.endpoint.leg_request(self.now, leg, "OPTIONS", None, &[]);
+        }
+        self.pump();
+        self.arm_probe(call);
     }
 
     /// Our answer to the caller's offer: made once, and repeated in the 200 after early media.
@@ -114,6 +137,7 @@ impl Core {
                 if let Some(leg) = party.media {
                     self.media(Command::Remote { leg, remote });
                 }
+                self.watch_side(call, side);
                 if side == Side::Caller && first {
                     self.caller_ready(call);
                 }
@@ -161,6 +185,7 @@ impl Core {
                 }
                 self.endpoint.accept_offer(now, leg, Some(&sdp));
                 self.pump();
+                self.watch_side(call, side);
                 if held != was_held {
                     self.held(call, side, held);
                 }
@@ -174,9 +199,6 @@ impl Core {
 
     /// A party has put the other on hold, or is back: the other hears music meanwhile.
     fn held(&mut self, call: &mut Call, by: Side, held: bool) {
-        let silence_ms = if held { 0 } else { call.model.limits.rtp_silence_ms };
-        let media = call.party(by).and_then(|p| p.media);
-        self.watch(media, silence_ms);
         if !call.taken() || call.talk.as_ref().is_some_and(|t| t.held) {
             return;
         }
@@ -241,9 +263,18 @@ impl Core {
         self.line(call, Step::MusicStarted, what).ticket = Some(ticket);
     }
 
-    pub(super) fn watch(&mut self, media: Option<control::LegId>, silent_after_ms: u32) {
-        if let Some(leg) = media {
+    /// Has silence of a party reported, if the party may be expected to speak.
+    pub(super) fn watch(&mut self, party: &Party, silence_ms: u32) {
+        if let Some(leg) = party.media {
+            let silent_after_ms = if party.speaks() { silence_ms } else { 0 };
             self.media(Command::Watch { leg, silent_after_ms });
+        }
+    }
+
+    fn watch_side(&mut self, call: &mut Call, side: Side) {
+        let silence_ms = call.model.limits.rtp_silence_ms;
+        if let Some(party) = call.party(side) {
+            self.watch(party, silence_ms);
         }
     }
 
@@ -294,6 +325,8 @@ impl Core {
             Event::RecordFailed { recording, reason, .. } if side == Side::Caller => {
                 self.recorded(call, recording, Err(reason));
             }
+            // What was reported before a hold that has come meanwhile says nothing.
+            Event::Silent { .. } if call.party(side).is_some_and(|p| !p.speaks()) => {}
             Event::Silent { .. } => match side {
                 Side::Caller => self.finish(call, 41, "host", "the caller's audio stopped"),
                 Side::Agent => self.agent_vanished(call, "the agent's audio stopped"),

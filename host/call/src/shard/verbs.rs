@@ -253,6 +253,7 @@ impl Core {
         call.enqueues += 1;
         let key = call.enqueues;
         self.line(call, Step::SentToWorkgroup, workgroup.as_str());
+        call.asked.clone_from(&workgroup);
         self.tell(call, ToDomain::Enqueue { key, workgroup, request });
     }
 
@@ -296,6 +297,11 @@ impl Core {
                     crate::model::Fallback::Announce { prompt, cause } => {
                         self.hand_off(call, Station::Ivr);
                         self.announce(call, prompt.as_deref(), cause);
+                    }
+                    // Asked once: then it is the last that was asked.
+                    crate::model::Fallback::Workgroup(other) if *other != *call.asked => {
+                        self.line(call, Step::After, format!("fallback: workgroup {other}"));
+                        self.enqueue(call, other.to_string(), QueueRequest::default());
                     }
                     crate::model::Fallback::Workgroup(_) => self.finish(call, 41, "host", &refusal.text),
                 }

@@ -212,6 +212,42 @@ fn a_workgroup_that_refuses_leads_to_the_fallback() {
 }
 
 #[test]
+fn a_workgroup_that_refuses_leads_to_the_fallback_s_workgroup_once() {
+    let mut model = model();
+    model.tenants[0].router = Some("router".into());
+    model.tenants[0].fallback = cordboard_call::model::Fallback::Workgroup("spare".into());
+    let refused = |key| {
+        let refusal = Refusal { reason: "full".into(), text: "full".into() };
+        ToShard::Enqueued { key, result: Err(refusal) }
+    };
+    let asked = |w: &World| -> Vec<String> {
+        let asked = w.told.iter().filter_map(|(_, m)| match m {
+            ToDomain::Enqueue { workgroup, .. } => Some(workgroup.clone()),
+            _ => None,
+        });
+        asked.collect()
+    };
+    for takes in [true, false] {
+        let mut w = World::with(model.clone());
+        w.queue = false;
+        w.dial("+4930", true);
+        w.route(Ok(to_workgroup()));
+        w.queue = takes;
+        w.tell(refused(1));
+        assert_eq!(asked(&w), ["support", "spare"]);
+        if takes {
+            assert!(w.caller_hears_music());
+            w.hang_up();
+            w.over();
+        } else {
+            w.tell(refused(2));
+            assert_eq!(asked(&w).len(), 2, "not for ever");
+            assert_eq!(w.over().cause, 41);
+        }
+    }
+}
+
+#[test]
 fn an_offer_may_follow_its_place_at_once() {
     let mut model = model();
     model.tenants[0].router = Some("router".into());

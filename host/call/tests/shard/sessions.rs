@@ -1,7 +1,7 @@
 //! Session descriptions: delayed offers, what does not fit, hold and resume, refreshes.
 
 use cordboard_call::script::{Done, Verb};
-use cordboard_media::control::Law;
+use cordboard_media::control::{self, Law};
 use cordboard_sip::endpoint::{Event, Invite, LegId};
 use cordboard_sip::sdp::{self, Codec, Direction, Local, Session};
 
@@ -114,6 +114,33 @@ fn an_agent_s_hold_gives_the_caller_music_until_the_resume() {
     assert_eq!(w.media.watch[&agent], 15_000);
     w.hang_up();
     w.over();
+}
+
+#[test]
+fn a_party_that_may_not_speak_is_not_taken_for_gone() {
+    for direction in [Direction::SendOnly, Direction::RecvOnly, Direction::Inactive] {
+        for talking in [false, true] {
+            let mut w = World::new();
+            if talking {
+                w.talking();
+            } else {
+                w.queued();
+            }
+            let caller = w.media.opened[0];
+            assert_eq!(w.media.watch[&caller], 15_000);
+            reinvite(&mut w, 0, direction);
+            assert_eq!(w.media.watch[&caller], 0, "{direction:?}");
+            // Reported before the media plane heard of the hold.
+            w.input(cordboard_call::shard::Input::Media(control::Event::Silent { leg: caller }));
+            w.run();
+            assert_eq!(w.caller.ended(), 0, "{direction:?}, talking: {talking}");
+            reinvite(&mut w, 0, Direction::SendRecv);
+            assert_eq!(w.media.watch[&caller], 15_000);
+            w.input(cordboard_call::shard::Input::Media(control::Event::Silent { leg: caller }));
+            w.run();
+            assert_eq!(w.over().cause, 41);
+        }
+    }
 }
 
 #[test]

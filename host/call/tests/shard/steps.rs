@@ -312,3 +312,78 @@ fn a_caller_who_vanishes_is_given_up_by_the_silence_of_the_audio() {
     let end = w.over();
     assert_eq!((end.cause, end.by.as_str()), (41, "host"));
 }
+
+#[test]
+fn phones_that_answer_are_asked_every_minute_and_left_alone() {
+    let mut w = World::new();
+    w.agents[0].answers_options = 405;
+    w.talking();
+    w.pass(190_000);
+    assert_eq!((w.caller.probed(), w.agents[0].probed()), (3, 3));
+    assert_eq!(w.media.joined.len(), 1, "whatever they answer, they are there");
+    w.hang_up();
+    w.over();
+    assert_eq!(w.caller.probed(), 3, "not after the end");
+}
+
+#[test]
+fn an_agent_s_phone_that_died_without_a_word_of_audio_gives_the_caller_the_place_back() {
+    for status in [0, 481] {
+        let mut w = World::new();
+        let (ticket, _) = w.talking();
+        if status == 0 {
+            w.agents[0].unplugged = true;
+        } else {
+            w.agents[0].answers_options = status;
+        }
+        w.pass(60_000 + 33_000);
+        assert_eq!(w.talk_ends(), [TalkEnd::AgentVanished], "{status}");
+        assert!(w.caller_hears_music());
+        let again = w.offer(ticket, &[2])[0];
+        w.accept(2);
+        assert_eq!(w.settled(again), [OfferResult::Accepted]);
+        w.hang_up();
+        w.over();
+    }
+}
+
+#[test]
+fn a_caller_who_vanished_while_waiting_is_found() {
+    let mut w = World::new();
+    w.queued();
+    w.caller.unplugged = true;
+    w.pass(60_000 + 33_000);
+    let end = w.over();
+    assert_eq!((end.cause, end.by.as_str()), (41, "host"));
+}
+
+#[test]
+fn nobody_is_asked_when_the_configuration_says_so() {
+    let mut model = crate::world::model();
+    model.limits.dialog_probe_ms = 0;
+    let mut w = World::with(model);
+    w.talking();
+    w.pass(200_000);
+    assert_eq!((w.caller.probed(), w.agents[0].probed()), (0, 0));
+    w.hang_up();
+    w.over();
+}
+
+#[test]
+fn the_caller_s_dialog_is_written_down_with_the_200_and_not_with_its_ack() {
+    let mut w = World::new();
+    w.dial("+4930", true);
+    w.lose = Some(Box::new(|from, _, bytes| {
+        from == crate::world::at(crate::world::CALLER) && bytes.starts_with(b"ACK")
+    }));
+    w.verb(Verb::Answer);
+    let up = |w: &World| {
+        w.facts.iter().filter(|f| matches!(f, cordboard_call::facts::Fact::DialogUp { .. })).count()
+    };
+    assert_eq!(up(&w), 1);
+    w.lose = None;
+    w.pass(2_000);
+    assert_eq!(up(&w), 1, "once");
+    w.hang_up();
+    w.over();
+}

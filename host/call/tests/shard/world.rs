@@ -21,7 +21,7 @@ use cordboard_media::clip::Clip;
 use cordboard_media::control::{self, Command, PlayEnd};
 use cordboard_sip::endpoint::{self, Endpoint, Event, Invite, LegId, Listener};
 use cordboard_sip::sdp::{self, Codec, Direction, Local, Session};
-use cordboard_sip::wire::Message;
+use cordboard_sip::wire::{Message, Method};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -54,6 +54,8 @@ pub struct Phone {
     pub codecs: Vec<Codec>,
     /// Silent and deaf: the cable is out.
     pub unplugged: bool,
+    /// What it answers an OPTIONS with.
+    pub answers_options: u16,
 }
 
 impl Phone {
@@ -61,7 +63,15 @@ impl Phone {
         let listeners = vec![Listener { id: 1, local: at }];
         let config = endpoint::Config { listeners, shard: seed as u8, ..endpoint::Config::default() };
         let sip = Endpoint::new(config, Random::seeded(seed));
-        Self { sip, at, events: Vec::new(), media_port: 4_000, codecs: vec![Codec::Pcma], unplugged: false }
+        Self {
+            sip,
+            at,
+            events: Vec::new(),
+            media_port: 4_000,
+            codecs: vec![Codec::Pcma],
+            unplugged: false,
+            answers_options: 200,
+        }
     }
 
     pub fn sdp(&self, direction: Direction) -> String {
@@ -83,6 +93,13 @@ impl Phone {
 
     pub fn ended(&self) -> usize {
         self.events.iter().filter(|e| matches!(e, Event::Ended { .. })).count()
+    }
+
+    /// How often it was asked by OPTIONS.
+    pub fn probed(&self) -> usize {
+        let options =
+            |e: &&Event| matches!(e, Event::Request { request, .. } if request.method() == Method::Options);
+        self.events.iter().filter(options).count()
     }
 
     pub fn invite(&self, i: usize) -> Message {
@@ -401,7 +418,14 @@ impl World {
                             self.wire.push_back((phone.at, d.to, d.bytes.into()));
                         }
                         endpoint::Output::Send(_) => {}
-                        endpoint::Output::Event(e) => phone.events.push(e),
+                        endpoint::Output::Event(e) => {
+                            if let (Event::Request { txn, request, .. }, now) = (&e, self.now)
+                                && request.method() == Method::Options
+                            {
+                                phone.sip.respond(now, *txn, phone.answers_options, &[], None);
+                            }
+                            phone.events.push(e);
+                        }
                     }
                 }
             }
