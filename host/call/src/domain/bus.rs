@@ -19,6 +19,8 @@ use crate::{Attributes, Name};
 
 /// Q.850 'temporary failure', for calls whose node was lost.
 const CAUSE_NODE_LOST: u8 = 41;
+/// How records and events say that a call's node died.
+pub(super) const NODE_LOST: &str = "node-lost";
 
 /// Sender, life and number of the message that is being handled.
 #[derive(Debug, Clone, Copy)]
@@ -332,8 +334,14 @@ impl Domain {
                 until_ms: 0,
             };
             let (workgroup, caller) = (queue.config.name.clone(), entry.caller.clone());
-            self.keep_ghost(tenant, workgroup, caller, place, out);
+            let waits = entry.state != TicketState::Taken;
+            let waited_ms = (self.now.wall_ms - entry.waiting_since_ms).max(0) as u64;
+            self.keep_ghost(tenant, workgroup.clone(), caller, place, out);
             self.drop_place(ticket);
+            if waits {
+                let data = data::Left { ticket, workgroup: &workgroup, reason: NODE_LOST, waited_ms };
+                self.event(out, tenant, Subject::Interaction(id), "queue.left", &data);
+            }
         }
         self.free_tokens(id, out);
         let end = node_lost(began_ms, self.now.wall_ms, answered);
@@ -354,7 +362,7 @@ impl Domain {
         let held = &self.tenants[tenant as usize];
         let grace_ms = super::tenant::config(&self.model, held).map_or(0, |t| t.call_back_grace_ms);
         if caller.is_empty() || grace_ms == 0 {
-            self.fact(out, Fact::Unqueued { ticket: ghost.ticket, why: "node-lost".to_owned() });
+            self.fact(out, Fact::Unqueued { ticket: ghost.ticket, why: NODE_LOST.to_owned() });
             return;
         }
         if ghost.until_ms == 0 {
@@ -362,7 +370,7 @@ impl Domain {
             self.fact(out, Fact::Ghost { ticket: ghost.ticket, until_ms: ghost.until_ms });
         }
         if let Some(other) = self.tenants[tenant as usize].ghosts.keep(workgroup, caller, ghost) {
-            self.fact(out, Fact::Unqueued { ticket: other.ticket, why: "node-lost".to_owned() });
+            self.fact(out, Fact::Unqueued { ticket: other.ticket, why: NODE_LOST.to_owned() });
         }
         self.arm_ghosts(tenant);
     }
@@ -493,7 +501,7 @@ pub(super) fn node_lost(began_ms: i64, now_ms: i64, answered: bool) -> CallEnded
     CallEnded {
         cause: CAUSE_NODE_LOST,
         by: "host".to_owned(),
-        text: "node-lost".to_owned(),
+        text: NODE_LOST.to_owned(),
         status: if answered { 200 } else { 503 },
         answered,
         duration_ms: (now_ms - began_ms).max(0) as u64,

@@ -1,7 +1,7 @@
 //! What facts add up to. Recovery folds the journal into a ledger and goes on from there; tests
 //! compare the ledger of a snapshot with the ledger of all facts.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use cordboard_base::Id;
 
@@ -67,6 +67,9 @@ pub(super) struct Ledger {
     /// By tenant, user and URI.
     pub(super) bindings: BTreeMap<(Name, String, String), (Flow, i64)>,
     pub(super) sequences: BTreeMap<Name, u64>,
+    /// Interactions of which a dialog was confirmed: their callers were answered. The shards write
+    /// that, so it may stand before `Opened`.
+    pub(super) answered: BTreeSet<Id>,
     /// The interaction of each offer that an open one lists.
     tokens: BTreeMap<Id, Id>,
 }
@@ -200,12 +203,15 @@ impl Ledger {
                 *held = (*held).max(up_to);
             }
             Fact::Closed(record) => {
+                self.answered.remove(&record.interaction);
                 for offer in self.calls.remove(&record.interaction).into_iter().flat_map(|call| call.offers) {
                     self.tokens.remove(&offer.token);
                 }
             }
-            // Of the shards.
-            Fact::DialogUp { .. } | Fact::DialogDown { .. } => {}
+            Fact::DialogUp { interaction, .. } => {
+                self.answered.insert(interaction);
+            }
+            Fact::DialogDown { .. } => {}
         }
     }
 
@@ -261,6 +267,6 @@ impl Ledger {
 }
 
 /// An identifier's own time: it was made when the fact was.
-fn ticket_ms(id: Id) -> i64 {
+pub(super) fn ticket_ms(id: Id) -> i64 {
     (id.0 >> 80) as i64
 }

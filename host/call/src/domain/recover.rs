@@ -3,11 +3,14 @@
 //! Calls died with their node. Their interactions close as `node-lost`, their places are kept for
 //! callers who call back, agents are free in the state they had asked for, and phones stay bound.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use cordboard_base::Id;
 
-use super::bus::node_lost;
-use super::ledger::{Call, Ledger, Standing};
+use super::bus::{NODE_LOST, node_lost};
+use super::ledger::{Call, Ledger, Place, Standing, ticket_ms};
 use super::{Domain, Output};
+use crate::Name;
 use crate::acd::reservations::Phase;
 use crate::cti::{Subject, data};
 use crate::facts::{Carried, Fact, Record};
@@ -48,12 +51,25 @@ impl Domain {
             }
         }
         self.recover_places(&ledger, &mut out);
-        for (id, call) in ledger.calls {
-            self.close_lost(id, call, &mut out);
+        let Ledger { calls, places, answered, agents, .. } = ledger;
+        let mut places: BTreeMap<Id, (Id, Place)> = places
+            .into_iter()
+            .filter(|(_, place)| !matches!(place.standing, Standing::Ghost(_)))
+            .map(|(ticket, place)| (place.interaction, (ticket, place)))
+            .collect();
+        // Whoever heard last that an agent rings or talks has to hear that it is over.
+        let mut agents: BTreeSet<(Name, Name)> = agents.into_keys().collect();
+        for (id, call) in calls {
+            let held = call.offers.iter().map(|o| (call.tenant.clone(), o.agent.clone()));
+            agents.extend(held);
+            self.close_lost(id, call, places.remove(&id), answered.contains(&id), &mut out);
         }
         // Counts and ready sets from the restored states.
         let model = std::sync::Arc::clone(&self.model);
         self.configure(model, &mut out);
+        for (tenant, agent) in agents {
+            self.tell_restored(&tenant, &agent, &mut out);
+        }
         for slot in 0..self.tenants.len() {
             self.arm_bindings(slot as u16);
             self.arm_ghosts(slot as u16);
@@ -88,9 +104,65 @@ impl Domain {
         }
     }
 
-    fn close_lost(&mut self, id: Id, call: Call, out: &mut Vec<Output>) {
+    /// How an agent stands after the crash, for desktops: calls and wrap-up are over.
+    fn tell_restored(&mut self, tenant: &Name, agent: &Name, out: &mut Vec<Output>) {
+        let Some(slot) = self.tenant_slots.get(tenant).copied() else { return };
+        let held = &self.tenants[slot as usize];
+        let Some(number) = held.agent_slots.get(agent) else { return };
+        let of = &held.agents[*number as usize];
+        if of.index.is_some() {
+            let (state, reason) = (of.agent.state, of.agent.reason.clone());
+            let data = data::State { agent, state, reason: &reason, interaction: None };
+            self.event(out, slot, Subject::Agent(agent), "agent.state", &data);
+        }
+    }
+
+    /// What the crash has ended of a call that was open: its offers, its conversation, its place.
+    fn tell_lost(
+        &mut self,
+        tenant: u16,
+        id: Id,
+        record: &Record,
+        place: Option<(Id, Place)>,
+        out: &mut Vec<Output>,
+    ) {
+        let taken = place.as_ref().filter(|(_, p)| p.standing == Standing::Taken).map(|(ticket, _)| *ticket);
+        let talking = record
+            .offers
+            .iter()
+            .rposition(|o| Some(o.ticket) == taken && o.result == Some(OfferResult::Accepted));
+        for (number, offer) in record.offers.iter().enumerate() {
+            if offer.result.is_some() && Some(number) != talking {
+                continue;
+            }
+            let data = data::Offer {
+                agent: &offer.agent,
+                token: offer.token,
+                ticket: offer.ticket,
+                workgroup: &record.workgroup,
+                result: NODE_LOST,
+                rang_ms: None,
+                talked_ms: None,
+            };
+            self.event(out, tenant, Subject::Interaction(id), "offer.ended", &data);
+        }
+        if let (Some((ticket, place)), None) = (place, taken) {
+            let waited_ms = (self.now.wall_ms - ticket_ms(ticket)).max(0) as u64;
+            let data = data::Left { ticket, workgroup: &place.workgroup, reason: NODE_LOST, waited_ms };
+            self.event(out, tenant, Subject::Interaction(id), "queue.left", &data);
+        }
+    }
+
+    fn close_lost(
+        &mut self,
+        id: Id,
+        call: Call,
+        place: Option<(Id, Place)>,
+        answered: bool,
+        out: &mut Vec<Output>,
+    ) {
         let now_ms = self.now.wall_ms;
-        let end = node_lost(call.began_ms, now_ms, call.first_accepted_ms.is_some());
+        let end = node_lost(call.began_ms, now_ms, answered || call.first_accepted_ms.is_some());
         let agent = call.offers.iter().rev().find(|o| o.result == Some(OfferResult::Accepted));
         let agent = agent.map_or(String::new(), |o| o.agent.to_string());
         let waited_ms = call
@@ -118,8 +190,9 @@ impl Domain {
             lines: Vec::new(),
         };
         let talked_ms = record.talked_ms;
-        self.fact(out, Fact::Closed(Box::new(record)));
+        self.fact(out, Fact::Closed(Box::new(record.clone())));
         if let Some(slot) = self.tenant_slots.get(&call.tenant).copied() {
+            self.tell_lost(slot, id, &record, place, out);
             let data = data::Ended {
                 cause: end.cause,
                 by: &end.by,

@@ -189,6 +189,9 @@ fn a_shard_that_starts_anew_loses_its_calls_and_frees_the_agents() {
     assert!(closed.iter().all(|r| r.end.text == "node-lost" && r.end.by == "host"));
     let c = w.domain.counts();
     assert_eq!((c.interactions, c.ringing, c.talking, c.timers.leases), (0, 0, 0, 0));
+    let left: Vec<_> =
+        w.events.iter().filter(|e| e.kind == "queue.left").filter_map(|e| e.interaction).collect();
+    assert_eq!(left, [talking, ringing, waiting], "the first left for the agent, the others now");
     // All three have one number, so one place is remembered: the earliest.
     assert_eq!(c.ghosts, 1);
     assert!(

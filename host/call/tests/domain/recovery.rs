@@ -7,6 +7,7 @@ use cordboard_call::commands::AgentStateName as State;
 use cordboard_call::domain::{Domain, Output};
 use cordboard_call::facts::Fact;
 use cordboard_call::messages::*;
+use cordboard_sip::endpoint::DialogRecord;
 
 use crate::harness::*;
 
@@ -78,6 +79,61 @@ fn agents_keep_what_they_asked_for_and_are_free() {
     assert_eq!(offers, [Some(OfferResult::Accepted), None]);
     w.queued("support");
     assert_eq!(w.offer().2, "bob");
+}
+
+#[test]
+fn listeners_hear_of_everything_that_the_crash_has_ended() {
+    let mut w = World::new(small());
+    w.log_in("alice");
+    w.log_in("bob");
+    let (talking, _) = w.queued("support");
+    let at = w.offer();
+    w.settle(&at, OfferResult::Accepted);
+    let (ringing, _) = w.queued("support");
+    w.offer();
+    let (waiting, _) = w.queued("support");
+    let out = w.restart();
+    let events: Vec<_> =
+        out.iter().filter_map(|o| if let Output::Event(e) = o { Some(e) } else { None }).collect();
+    let of = |id| -> Vec<&str> {
+        events.iter().filter(|e| e.interaction == Some(id)).map(|e| e.kind.as_str()).collect()
+    };
+    assert_eq!(of(talking), ["offer.ended", "call.ended"]);
+    assert_eq!(of(ringing), ["offer.ended", "queue.left", "call.ended"]);
+    assert_eq!(of(waiting), ["queue.left", "call.ended"]);
+    assert!(
+        events
+            .iter()
+            .filter(|e| e.kind == "offer.ended" || e.kind == "queue.left")
+            .all(|e| e.data.contains("node-lost"))
+    );
+    let states: Vec<_> = events.iter().filter(|e| e.kind == "agent.state").map(|e| e.data.as_str()).collect();
+    assert_eq!(states.len(), 2);
+    assert!(states[0].contains(r#""agent":"alice","state":"ready""#), "{states:?}");
+    assert!(states[1].contains(r#""agent":"bob","state":"ready""#), "{states:?}");
+}
+
+#[test]
+fn a_caller_whom_the_script_had_answered_is_in_the_record_as_answered() {
+    let mut w = World::new(small());
+    let (answered, unanswered) = (w.call(), w.call());
+    // The shard's fact may overtake the domain's.
+    let dialog = DialogRecord {
+        call_id: "call@id".into(),
+        local: "<sip:100@h>;tag=1".into(),
+        remote: "<sip:+4930@h>;tag=2".into(),
+        target: "sip:+4930@10.0.1.1".into(),
+        routes: Vec::new(),
+        local_cseq: 1,
+        remote_cseq: Some(1),
+        listener: 0,
+        destination: "10.0.1.1:5060".parse().unwrap(),
+    };
+    w.facts.insert(0, Fact::DialogUp { leg: 7, interaction: answered, dialog });
+    w.restart();
+    let of =
+        |id| w.closed().into_iter().find(|r| r.interaction == id).map(|r| (r.end.answered, r.end.status));
+    assert_eq!((of(answered), of(unanswered)), (Some((true, 200)), Some((false, 503))));
 }
 
 #[test]
