@@ -70,6 +70,8 @@ pub struct Setup {
     pub plugin_dir: Option<std::path::PathBuf>,
     /// Whether every message between shard and domain is written down and read, as tests want it.
     pub serialise_bus: bool,
+    /// Texts of the file that are replaced at the end.
+    pub edits: Vec<(String, String)>,
     /// RTP ports.
     pub rtp_ports: u16,
     /// Seconds in which a caller who was lost finds the old place.
@@ -94,6 +96,7 @@ impl Default for Setup {
             redirect: String::new(),
             plugin_dir: None,
             serialise_bus: true,
+            edits: Vec::new(),
             rtp_ports: 400,
             call_back_grace_s: 60,
         };
@@ -210,6 +213,10 @@ impl Setup {
             let _ = write!(t, "\n[[tenants.agents]]\nname = {}\nphone = {phone}\nworkgroups = [\"support\"]\nskills = {{ {} }}\nready_at_start = {}\n", quoted(&agent.name), skills.join(", "), agent.ready);
         }
         let _ = write!(t, "\n{}", self.more);
+        for (from, into) in &self.edits {
+            assert!(t.contains(from), "{from:?} is not in the configuration");
+            t = t.replace(from, into);
+        }
         t
     }
 }

@@ -128,27 +128,67 @@ fn a_caller_who_hangs_up_while_the_agent_rings_silences_the_phone() {
 
 #[test]
 fn a_caller_who_hangs_up_at_the_moment_of_answer_ends_both_legs() {
-    let scene = Scene::new("hangs-up-at-answer");
+    for bye_first in [true, false] {
+        let scene = Scene::new("hangs-up-at-answer");
+        let mut setup = Setup::default();
+        let mut agent = RawUa::new();
+        setup.agent_at("alice", &agent.uri("alice"));
+        let centre = Centre::start(&scene, &setup);
+        let mut ua = RawUa::new();
+        let mut dialog = ua.call_answered(redirect_of(&centre), "100", "4930111");
+        let invite = agent.expect_request("INVITE", s(5));
+        agent.reply(&invite, 180, "Ringing", false);
+        // Both are on their way before either can have been heard of.
+        if bye_first {
+            ua.request_in(&mut dialog, "BYE", "", "");
+            agent.reply(&invite, 200, "OK", true);
+        } else {
+            agent.reply(&invite, 200, "OK", true);
+            ua.request_in(&mut dialog, "BYE", "", "");
+        }
+        ua.expect_status(200, "BYE", s(3));
+        // Whoever was first: the agent's leg is acknowledged and ended.
+        agent.expect_request("ACK", s(3));
+        agent.hung_up(s(3));
+        let record = centre.record();
+        assert_eq!(end_of(&record), by("caller", 16));
+        assert_eq!(results(&record), [if bye_first { "caller-gone" } else { "accepted" }]);
+        centre.agent_becomes("alice", "ready");
+        centre.finish();
+    }
+}
+
+#[test]
+fn a_caller_who_hangs_up_in_the_survey_or_the_voicemail_ends_the_script() {
+    let scene = Scene::new("hangs-up-late");
     let mut setup = Setup::default();
     let mut agent = RawUa::new();
-    setup.agent_at("alice", &agent.uri("alice"));
+    setup.set("ivr-support", "survey", "true").set("ivr-support", "voicemail", "true").agent_at("alice", &agent.uri("alice"));
     let centre = Centre::start(&scene, &setup);
+    // In the survey.
     let mut ua = RawUa::new();
     let mut dialog = ua.call_answered(redirect_of(&centre), "100", "4930111");
     let invite = agent.expect_request("INVITE", s(5));
-    agent.reply(&invite, 180, "Ringing", false);
-    // First the BYE, and the 200 is on its way before anything about it can have come.
-    ua.request_in(&mut dialog, "BYE", "", "");
     agent.reply(&invite, 200, "OK", true);
-    ua.expect_status(200, "BYE", s(3));
-    // Whoever was first: the agent's leg is acknowledged and ended.
     agent.expect_request("ACK", s(3));
-    agent.hung_up(s(3));
+    let mut talk = agent.dialog_of(&invite);
+    agent.bye(&mut talk);
+    std::thread::sleep(ms(300));
+    ua.bye(&mut dialog);
     let record = centre.record();
-    assert_eq!(end_of(&record), by("caller", 16));
-    assert_eq!(results(&record).len(), 1);
-    assert!(["caller-gone", "accepted"].contains(&results(&record)[0].as_str()), "{:?}", results(&record));
-    centre.agent_becomes("alice", "ready");
+    assert_eq!((end_of(&record), results(&record)), (by("caller", 16), vec!["accepted".to_owned()]));
+    // In the voicemail, which began with the exit key.
+    centre.agent("alice", "not-ready");
+    let mut ua = RawUa::new();
+    let mut dialog = ua.call_answered(redirect_of(&centre), "100", "4930222");
+    let _ = centre.waiting(1);
+    ua.request_in(&mut dialog, "INFO", "Content-Type: application/dtmf-relay\r\n", "Signal=*\r\nDuration=100\r\n");
+    ua.expect_status(200, "INFO", s(2));
+    std::thread::sleep(ms(1_500));
+    ua.bye(&mut dialog);
+    let records = centre.records(2);
+    assert_eq!(end_of(&records[0]), by("caller", 16));
+    let _ = centre.waiting(0);
     centre.finish();
 }
 

@@ -7,7 +7,8 @@ use cordboard_e2e::scene::Scene;
 use cordboard_e2e::setup::Setup;
 use cordboard_e2e::sound::{MUSIC_HZ, PROMPT_HZ};
 use cordboard_e2e::webhook::Webhook;
-use cordboard_e2e::{eventually, s};
+use cordboard_e2e::raw::RawUa;
+use cordboard_e2e::{eventually, ms, s};
 use serde_json::{Value, json};
 
 /// What the agent's phone sends, and what the caller's does.
@@ -161,6 +162,93 @@ fn the_caller_hangs_up_and_both_legs_end() {
         centre.agent_becomes("alice", "ready");
         centre.finish();
     }
+}
+
+#[test]
+fn hold_gives_the_other_party_music_and_resume_the_conversation() {
+    let scene = Scene::new("hold");
+    let mut setup = Setup::default();
+    setup.agent("alice");
+    let centre = Centre::start(&scene, &setup);
+    let mut alice = Phone::agent(&centre, "alice", answers());
+    centre.agent("alice", "login");
+    let mut phone = caller(&centre, "4930111");
+    talk(&mut phone, "c", &mut alice, "alice-1");
+    phone.listen_anew("c");
+    alice.order(&json!({ "do": "hold", "call": "alice-1" }));
+    phone.hears_tone("c", MUSIC_HZ);
+    std::thread::sleep(s(1));
+    alice.order(&json!({ "do": "resume", "call": "alice-1" }));
+    std::thread::sleep(ms(500));
+    phone.listen_anew("c");
+    alice.listen_anew("alice-1");
+    talk(&mut phone, "c", &mut alice, "alice-1");
+    phone.hang_up("c");
+    phone.ended("c");
+    assert_eq!(alice.ended("alice-1")["status"], 200);
+    centre.finish();
+}
+
+#[test]
+fn the_exit_key_leads_to_voicemail_and_the_message_is_what_was_said() {
+    let scene = Scene::new("voicemail");
+    let mut setup = Setup::default();
+    setup.set("ivr-support", "voicemail", "true").agent("alice");
+    let centre = Centre::start(&scene, &setup);
+    let mut phone = caller(&centre, "4930111");
+    phone.hears_tone("c", MUSIC_HZ);
+    phone.press("c", "*");
+    std::thread::sleep(s(5));
+    phone.press("c", "#");
+    assert_eq!(phone.ended("c")["status"], 200, "thanked, and hung up");
+    let record = centre.record();
+    let name = attribute(&record, "voicemail");
+    assert!(!name.is_empty(), "{record}");
+    let file = find(&centre.dir().join("data"), &name).unwrap_or_else(|| panic!("no recording {name}"));
+    let heard = cordboard_e2e::sound::heard_ms(&file, CALLER_HZ);
+    assert!(heard > 2_000, "only {heard} ms of the caller's tone are in {}", file.display());
+    let _ = centre.waiting(0);
+    centre.finish();
+}
+
+fn find(folder: &std::path::Path, name: &str) -> Option<std::path::PathBuf> {
+    for entry in std::fs::read_dir(folder).ok()?.flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            if let Some(found) = find(&path, name) {
+                return Some(found);
+            }
+        } else if path.file_name().is_some_and(|n| n.to_string_lossy().contains(name)) || path.ends_with(name) {
+            return Some(path);
+        }
+    }
+    None
+}
+
+#[test]
+fn an_invite_without_sdp_gets_our_offer_and_is_answered_in_the_ack() {
+    let scene = Scene::new("delayed-offer");
+    let centre = Centre::start(&scene, &Setup::default());
+    let mut ua = RawUa::new();
+    let mut dialog = ua.invite(std::net::SocketAddr::from(([127, 0, 0, 1], centre.ports.redirect)), "100", "4930111");
+    let moved = ua.expect_status(302, "INVITE", s(2));
+    ua.ack(&mut dialog, &moved);
+    dialog.target = moved.contact();
+    dialog.remote = std::net::SocketAddr::from(([127, 0, 0, 1], centre.ports.centre));
+    let contact = format!("Contact: <sip:raw@127.0.0.1:{}>\r\n", ua.port);
+    ua.request_in(&mut dialog, "INVITE", &contact, "");
+    let ok = ua.expect_status(200, "INVITE", s(3));
+    assert!(ok.body.contains("m=audio") && ok.body.contains("telephone-event"), "our offer: {}", ok.body);
+    // The answer comes in the ACK.
+    dialog.to = ok.header("to").to_owned();
+    dialog.target = ok.contact();
+    dialog.cseq -= 1;
+    let sdp = ua.sdp();
+    ua.request_in(&mut dialog, "ACK", "Content-Type: application/sdp\r\n", &sdp);
+    let _ = centre.waiting(1);
+    ua.bye(&mut dialog);
+    let _ = centre.record();
+    centre.finish();
 }
 
 /// Shared with other modules: a caller talks with an agent, tones both ways.

@@ -1,9 +1,11 @@
 //! Calls end to end, with programs from elsewhere. Each test starts a centre of its own and ends by
 //! asserting that everyone has hung up and nothing is left behind (`Centre::finish`).
 
+mod baresip;
 mod endings;
 mod flow;
 mod load;
+mod malformed;
 mod misbehaviour;
 mod restart;
 mod swap;
