@@ -59,6 +59,7 @@ pub fn router(shared: Arc<Shared>) -> Router {
         .method_not_allowed_fallback(|| async {
             Problem::new(405, "the path is right, the method is not; GET /openapi.json lists them")
         })
+        .layer(middleware::map_response(problem::from_plain))
         .with_state(shared)
 }
 

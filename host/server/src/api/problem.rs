@@ -42,3 +42,14 @@ impl IntoResponse for Problem {
         response
     }
 }
+
+/// An error that the framework wrote as plain text (a body that is too long, a query that does not parse) as a problem.
+pub(super) async fn from_plain(response: Response) -> Response {
+    let status = response.status();
+    let plain = response.headers().get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"text/plain"));
+    if !plain || !(status.is_client_error() || status.is_server_error()) {
+        return response;
+    }
+    let text = axum::body::to_bytes(response.into_body(), 4_096).await.unwrap_or_default();
+    Problem::new(status.as_u16(), String::from_utf8_lossy(&text)).into_response()
+}
