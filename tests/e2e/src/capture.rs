@@ -57,7 +57,8 @@ impl Capture {
         for port in &self.sip_ports {
             command.args(["-d", &format!("udp.port=={port},sip")]);
         }
-        let out = command.args(["--enable-heuristic", "rtp_udp", "-Y", filter]).output().expect("tshark starts");
+        let out =
+            command.args(["--enable-heuristic", "rtp_udp", "-Y", filter]).output().expect("tshark starts");
         assert!(out.status.success(), "tshark: {}", String::from_utf8_lossy(&out.stderr));
         String::from_utf8_lossy(&out.stdout).lines().map(str::to_owned).collect()
     }
@@ -69,9 +70,18 @@ impl Capture {
     pub fn nothing_malformed(mut self, least_sip: usize, least_rtp: usize) {
         let sip = self.find("sip").len();
         let rtp = self.find("rtp").len();
-        assert!(sip >= least_sip && rtp >= least_rtp, "too little was captured to judge: {sip} SIP, {rtp} RTP");
-        let malformed = self.find("_ws.malformed || (_ws.expert.severity == error && (sip || sdp || rtp || rtcp))");
-        assert!(malformed.is_empty(), "{} malformed packets, such as:\n{}", malformed.len(), malformed[..malformed.len().min(20)].join("\n"));
+        assert!(
+            sip >= least_sip && rtp >= least_rtp,
+            "too little was captured to judge: {sip} SIP, {rtp} RTP"
+        );
+        let malformed =
+            self.find("_ws.malformed || (_ws.expert.severity == error && (sip || sdp || rtp || rtcp))");
+        assert!(
+            malformed.is_empty(),
+            "{} malformed packets, such as:\n{}",
+            malformed.len(),
+            malformed[..malformed.len().min(20)].join("\n")
+        );
     }
 }
 

@@ -2,6 +2,7 @@
 //! own. At the end of a test it must be at rest: no call, no leg, no agent left behind, no panic in
 //! the log, and SIGTERM must end it in peace.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -41,7 +42,12 @@ impl Centre {
     /// When it does not come up within 60 s.
     #[must_use]
     pub fn start_in(folder: &Path, setup: &Setup) -> Self {
-        let ports = Ports { redirect: free_port(), centre: free_port(), api: free_port(), rtp: rtp_range(setup.rtp_ports) };
+        let ports = Ports {
+            redirect: free_port(),
+            centre: free_port(),
+            api: free_port(),
+            rtp: rtp_range(setup.rtp_ports),
+        };
         let mut centre = Self { dir: folder.to_owned(), ports, process: None, life: 0 };
         sound::library(&centre.dir.join("prompts"));
         centre.write(setup);
@@ -206,7 +212,9 @@ impl Centre {
     /// # Panics
     /// When it does not.
     pub fn post(&self, path: &str, body: &Value) {
-        let answer = self.request("POST", path, body.to_string().as_bytes()).unwrap_or_else(|e| panic!("POST {path}: {e}"));
+        let answer = self
+            .request("POST", path, body.to_string().as_bytes())
+            .unwrap_or_else(|e| panic!("POST {path}: {e}"));
         assert_eq!(answer.status, 200, "POST {path}: {}", answer.text());
     }
 
@@ -243,13 +251,17 @@ impl Centre {
 
     /// Waits until an agent is in a state.
     pub fn agent_becomes(&self, name: &str, state: &str) {
-        eventually(&format!("{name} becomes {state}"), s(10), || (self.agent_state(name).0 == state).then_some(()));
+        eventually(&format!("{name} becomes {state}"), s(10), || {
+            (self.agent_state(name).0 == state).then_some(())
+        });
     }
 
     /// Waits until so many callers are known to the domain; returns them.
     #[must_use]
     pub fn calls(&self, count: usize) -> Vec<Value> {
-        eventually(&format!("{count} calls are up"), s(10), || Some(self.items("/v1/calls")).filter(|c| c.len() == count))
+        eventually(&format!("{count} calls are up"), s(10), || {
+            Some(self.items("/v1/calls")).filter(|c| c.len() == count)
+        })
     }
 
     /// Waits until so many wait in the queue (offered ones too); returns the entries in order.
@@ -267,13 +279,22 @@ impl Centre {
         let ids = eventually(&format!("{count} records are written"), s(15), || {
             Some(self.items("/v1/records?limit=10000")).filter(|r| r.len() == count)
         });
-        ids.iter().map(|r| self.json(&format!("/v1/records/{}", r["interaction"].as_str().unwrap_or_default()))).collect()
+        ids.iter()
+            .map(|r| self.json(&format!("/v1/records/{}", r["interaction"].as_str().unwrap_or_default())))
+            .collect()
     }
 
     /// Waits for the only call's record.
     #[must_use]
     pub fn record(&self) -> Value {
         self.records(1).remove(0)
+    }
+
+    /// The digests of the components in service, by the plugins' names.
+    #[must_use]
+    pub fn digests(&self) -> BTreeMap<String, String> {
+        let text = |v: &Value| v.as_str().unwrap_or_default().to_owned();
+        self.items("/v1/plugins").iter().map(|p| (text(&p["name"]), text(&p["active"]))).collect()
     }
 
     /// A metric's value without labels, or the sum over them.
@@ -301,12 +322,23 @@ impl Centre {
     /// # Panics
     /// When something is left.
     pub fn at_rest_within(&self, within: Duration) {
-        let gauges = ["calls", "legs", "media_legs", "scripts", "rings", "interactions", "reservations", "media_legs_open"];
+        let gauges = [
+            "calls",
+            "legs",
+            "media_legs",
+            "scripts",
+            "rings",
+            "interactions",
+            "reservations",
+            "media_legs_open",
+        ];
         let mut left = Vec::new();
         let end = Instant::now() + within;
         loop {
             let text = self.get("/metrics").map(|a| a.text()).unwrap_or_default();
-            let value = |name: &str| text.lines().find_map(|l| l.strip_prefix(&format!("cordboard_{name} "))?.parse::<f64>().ok());
+            let value = |name: &str| {
+                text.lines().find_map(|l| l.strip_prefix(&format!("cordboard_{name} "))?.parse::<f64>().ok())
+            };
             left.clear();
             for name in gauges {
                 match value(name) {
@@ -315,12 +347,17 @@ impl Centre {
                 }
             }
             for agent in self.items("/v1/agents") {
-                if agent["state"] == "busy" || agent["state"] == "reserved" || !agent["interaction"].is_null() {
+                if agent["state"] == "busy" || agent["state"] == "reserved" || !agent["interaction"].is_null()
+                {
                     left.push(agent.to_string());
                 }
             }
             if left.is_empty() {
-                assert_eq!(value("illegal_hand_offs_total"), Some(0.0), "forbidden hand-offs between stations");
+                assert_eq!(
+                    value("illegal_hand_offs_total"),
+                    Some(0.0),
+                    "forbidden hand-offs between stations"
+                );
                 return;
             }
             assert!(Instant::now() < end, "the centre is not at rest: {}", left.join(", "));

@@ -159,7 +159,12 @@ impl Phone {
             if let Some(found) = events[self.begin..].iter().find(|e| e["event"] == event && like(e)) {
                 return found.clone();
             }
-            assert!(std::time::Instant::now() < end, "{}: no event {event:?} within {within:?}, but {:#?}", self.name, &events[self.begin..]);
+            assert!(
+                std::time::Instant::now() < end,
+                "{}: no event {event:?} within {within:?}, but {:#?}",
+                self.name,
+                &events[self.begin..]
+            );
             std::thread::sleep(Duration::from_millis(10));
         }
     }

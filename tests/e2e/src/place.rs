@@ -19,7 +19,8 @@ fn existing(path: PathBuf, how: &str) -> PathBuf {
 /// When it is not there.
 #[must_use]
 pub fn binary() -> PathBuf {
-    let path = std::env::var_os("CORDBOARD_BINARY").map_or_else(|| cache().join("target/release/cordboard"), PathBuf::from);
+    let path = std::env::var_os("CORDBOARD_BINARY")
+        .map_or_else(|| cache().join("target/release/cordboard"), PathBuf::from);
     existing(path, "build it with `cargo build --release -p cordboard` and set CORDBOARD_BINARY to it")
 }
 
@@ -29,7 +30,8 @@ pub fn binary() -> PathBuf {
 /// When it is not there.
 #[must_use]
 pub fn plugins() -> PathBuf {
-    let path = std::env::var_os("CORDBOARD_PLUGINS_DIR").map_or_else(|| cache().join("plugins"), PathBuf::from);
+    let path =
+        std::env::var_os("CORDBOARD_PLUGINS_DIR").map_or_else(|| cache().join("plugins"), PathBuf::from);
     existing(path, "build the components with `cargo xtask plugins`, or set CORDBOARD_PLUGINS_DIR")
 }
 
@@ -48,8 +50,12 @@ pub fn component(name: &str) -> PathBuf {
 /// When it is not there.
 #[must_use]
 pub fn pjsua2_python() -> PathBuf {
-    let path = std::env::var_os("CORDBOARD_PJSUA2_PYTHON").map_or_else(|| cache().join("pjsua2/bin/python"), PathBuf::from);
-    existing(path, "`cargo xtask test` makes it: a virtual environment with pjsua2-python; or set CORDBOARD_PJSUA2_PYTHON")
+    let path = std::env::var_os("CORDBOARD_PJSUA2_PYTHON")
+        .map_or_else(|| cache().join("pjsua2/bin/python"), PathBuf::from);
+    existing(
+        path,
+        "`cargo xtask test` makes it: a virtual environment with pjsua2-python; or set CORDBOARD_PJSUA2_PYTHON",
+    )
 }
 
 /// A program on the PATH.
@@ -58,7 +64,8 @@ pub fn pjsua2_python() -> PathBuf {
 /// When it is not there.
 #[must_use]
 pub fn program(name: &str, package: &str) -> Command {
-    let found = std::env::var_os("PATH").is_some_and(|path| std::env::split_paths(&path).any(|dir| dir.join(name).is_file()));
+    let found = std::env::var_os("PATH")
+        .is_some_and(|path| std::env::split_paths(&path).any(|dir| dir.join(name).is_file()));
     assert!(found, "the program `{name}` is missing: install the Debian package {package}");
     Command::new(name)
 }

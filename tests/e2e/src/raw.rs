@@ -42,7 +42,8 @@ impl Message {
     #[must_use]
     pub fn contact(&self) -> String {
         let value = self.header("contact");
-        let inner = value.split_once('<').and_then(|(_, rest)| rest.split_once('>')).map_or(value, |(uri, _)| uri);
+        let inner =
+            value.split_once('<').and_then(|(_, rest)| rest.split_once('>')).map_or(value, |(uri, _)| uri);
         inner.split(',').next().unwrap_or("").to_owned()
     }
 
@@ -147,7 +148,12 @@ impl RawUa {
     /// Sends an INVITE of a dialog, a first one or a following one.
     pub fn invite_in(&mut self, dialog: &mut Dialog) {
         let sdp = self.sdp();
-        self.request_in(dialog, "INVITE", &format!("Contact: <sip:raw@127.0.0.1:{}>\r\nContent-Type: application/sdp\r\n", self.port), &sdp);
+        self.request_in(
+            dialog,
+            "INVITE",
+            &format!("Contact: <sip:raw@127.0.0.1:{}>\r\nContent-Type: application/sdp\r\n", self.port),
+            &sdp,
+        );
     }
 
     /// Sends a request of a dialog.
@@ -164,7 +170,13 @@ impl RawUa {
     fn text(&self, dialog: &Dialog, method: &str, branch: &str, headers: &str, body: &str) -> String {
         format!(
             "{method} {} SIP/2.0\r\nVia: SIP/2.0/UDP 127.0.0.1:{};branch={branch};rport\r\nMax-Forwards: 70\r\nFrom: {}\r\nTo: {}\r\nCall-ID: {}\r\nCSeq: {} {method}\r\n{headers}Content-Length: {}\r\n\r\n{body}",
-            dialog.target, self.port, dialog.from, dialog.to, dialog.call_id, dialog.cseq, body.len(),
+            dialog.target,
+            self.port,
+            dialog.from,
+            dialog.to,
+            dialog.call_id,
+            dialog.cseq,
+            body.len(),
         )
     }
 
@@ -196,7 +208,9 @@ impl RawUa {
                 "from" => text.push_str(&format!("From: {value}\r\n")),
                 "call-id" => text.push_str(&format!("Call-ID: {value}\r\n")),
                 "cseq" => text.push_str(&format!("CSeq: {value}\r\n")),
-                "to" if status > 100 && !value.contains(";tag=") => text.push_str(&format!("To: {value};tag=r{}\r\n", self.port)),
+                "to" if status > 100 && !value.contains(";tag=") => {
+                    text.push_str(&format!("To: {value};tag=r{}\r\n", self.port))
+                }
                 "to" => text.push_str(&format!("To: {value}\r\n")),
                 "record-route" => text.push_str(&format!("Record-Route: {value}\r\n")),
                 _ => {}
@@ -237,7 +251,10 @@ impl RawUa {
         let (head, body) = text.split_once("\r\n\r\n").unwrap_or((&text, ""));
         let mut lines = head.split("\r\n");
         let start = lines.next().unwrap_or("").to_owned();
-        let headers = lines.filter_map(|l| l.split_once(':')).map(|(n, v)| (n.to_ascii_lowercase(), v.trim().to_owned())).collect();
+        let headers = lines
+            .filter_map(|l| l.split_once(':'))
+            .map(|(n, v)| (n.to_ascii_lowercase(), v.trim().to_owned()))
+            .collect();
         let message = Message { start, headers, body: body.to_owned(), from };
         self.seen.push(message.clone());
         self.unread.push_back(message);
@@ -251,7 +268,10 @@ impl RawUa {
     pub fn expect(&mut self, what: &str, within: Duration, is: impl Fn(&Message) -> bool) -> Message {
         match self.may_get(within, is) {
             Some(message) => message,
-            None => panic!("no {what} within {within:?}; seen: {:#?}", self.seen.iter().map(|m| &m.start).collect::<Vec<_>>()),
+            None => panic!(
+                "no {what} within {within:?}; seen: {:#?}",
+                self.seen.iter().map(|m| &m.start).collect::<Vec<_>>()
+            ),
         }
     }
 
@@ -277,7 +297,9 @@ impl RawUa {
 
     /// Waits for a response of a status to a method.
     pub fn expect_status(&mut self, status: u16, method: &str, within: Duration) -> Message {
-        self.expect(&format!("{status} to {method}"), within, |m| m.status() == status && m.header("cseq").ends_with(method))
+        self.expect(&format!("{status} to {method}"), within, |m| {
+            m.status() == status && m.header("cseq").ends_with(method)
+        })
     }
 
     /// Calls by the redirect role and follows the 302 as far as the INVITE to the centre.
@@ -296,7 +318,8 @@ impl RawUa {
     pub fn follow(&mut self, dialog: &mut Dialog, moved: &Message) {
         dialog.target = moved.contact();
         let address = dialog.target.rsplit('@').next().unwrap_or("").trim_start_matches("sip:");
-        dialog.remote = address.split(';').next().unwrap_or("").parse().expect("a contact with address and port");
+        dialog.remote =
+            address.split(';').next().unwrap_or("").parse().expect("a contact with address and port");
         self.invite_in(dialog);
     }
 

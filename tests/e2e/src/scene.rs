@@ -44,7 +44,8 @@ impl Drop for Scene {
             return;
         }
         eprintln!("the test's files are in {}", self.dir.display());
-        let mut logs: Vec<PathBuf> = std::fs::read_dir(&self.dir).into_iter().flatten().flatten().map(|e| e.path()).collect();
+        let mut logs: Vec<PathBuf> =
+            std::fs::read_dir(&self.dir).into_iter().flatten().flatten().map(|e| e.path()).collect();
         logs.retain(|path| path.extension().is_some_and(|e| e == "log"));
         logs.sort();
         for log in logs {

@@ -102,12 +102,21 @@ impl Default for Setup {
         };
         setup.plugin("ivr-support", "ivr-support");
         setup.plugin("policy-longest-idle", "policy-longest-idle");
-        for (key, value) in
-            [("workgroup", "support"), ("menu", "false"), ("survey", "false"), ("voice", "recorded"), ("voicemail", "false"), ("announce_every_s", "2")]
-        {
+        for (key, value) in [
+            ("workgroup", "support"),
+            ("menu", "false"),
+            ("survey", "false"),
+            ("voice", "recorded"),
+            ("voicemail", "false"),
+            ("announce_every_s", "2"),
+        ] {
             setup.set("ivr-support", key, value);
         }
-        setup.group("ring_timeout_s", "4").group("wrap_up_s", "0").group("miss_back_off_s", "0.3").group("max_misses", "2");
+        setup
+            .group("ring_timeout_s", "4")
+            .group("wrap_up_s", "0")
+            .group("miss_back_off_s", "0.3")
+            .group("max_misses", "2");
         setup
     }
 }
@@ -115,7 +124,12 @@ impl Default for Setup {
 impl Setup {
     /// Puts a component into service under a name.
     pub fn plugin(&mut self, name: &str, component: &str) -> &mut Self {
-        self.plugins.push(Plugin { name: name.into(), component: component.into(), settings: Vec::new(), http: Vec::new() });
+        self.plugins.push(Plugin {
+            name: name.into(),
+            component: component.into(),
+            settings: Vec::new(),
+            http: Vec::new(),
+        });
         self
     }
 
@@ -146,13 +160,23 @@ impl Setup {
 
     /// An agent whose phone registers, with both languages; not logged in.
     pub fn agent(&mut self, name: &str) -> &mut Self {
-        self.agents.push(Agent { name: name.into(), address: None, skills: vec!["en".into(), "fr".into()], ready: false });
+        self.agents.push(Agent {
+            name: name.into(),
+            address: None,
+            skills: vec!["en".into(), "fr".into()],
+            ready: false,
+        });
         self
     }
 
     /// An agent whose phone is at an address, ready from the start.
     pub fn agent_at(&mut self, name: &str, address: &str) -> &mut Self {
-        self.agents.push(Agent { name: name.into(), address: Some(address.into()), skills: vec!["en".into(), "fr".into()], ready: true });
+        self.agents.push(Agent {
+            name: name.into(),
+            address: Some(address.into()),
+            skills: vec!["en".into(), "fr".into()],
+            ready: true,
+        });
         self
     }
 
@@ -173,44 +197,91 @@ impl Setup {
         let mut t = String::new();
         let quoted = |text: &str| serde_json::Value::String(text.into()).to_string();
         let list = |texts: &[String]| serde_json::to_string(texts).unwrap_or_default();
-        let lines = |pairs: &[(String, String)]| pairs.iter().fold(String::new(), |t, (k, v)| t + &format!("{k} = {v}\n"));
-        let hash = |token: &str| Sha256::digest(token).iter().fold(String::new(), |t, b| t + &format!("{b:02x}"));
+        let lines = |pairs: &[(String, String)]| {
+            pairs.iter().fold(String::new(), |t, (k, v)| t + &format!("{k} = {v}\n"))
+        };
+        let hash =
+            |token: &str| Sha256::digest(token).iter().fold(String::new(), |t, b| t + &format!("{b:02x}"));
         let _ = write!(
             t,
             "node = \"e2e\"\nplugin_dir = {}\nwatch_plugins = {}\nserialise_bus = {}\n\n[listen]\nredirect = \"127.0.0.1:{}\"\ncentre = \"127.0.0.1:{}\"\n\n[media]\nports = \"{}-{}\"\n\n[limits]\n{}\n[redirect]\n{}\n[store]\npath = \"data/cordboard.db\"\n\n[api]\nlisten = \"127.0.0.1:{}\"\n[[api.tokens]]\nname = \"operator\"\nsha256 = \"{}\"\n[[api.tokens]]\nname = \"reader\"\nmay = \"read\"\nsha256 = \"{}\"\n\n[log]\nlevel = \"info\"\n\n[[trunks]]\nname = \"carrier\"\nsources = [\"127.0.0.0/8\"]\nmax_calls = 5000\nmax_calls_per_s = 1000\n\n",
-            quoted(&self.plugin_dir.clone().unwrap_or_else(crate::place::plugins).display().to_string()), self.more.contains("#watch"), self.serialise_bus,
-            ports.redirect, ports.centre, ports.rtp.0, ports.rtp.1, lines(&self.limits), self.redirect, ports.api, hash(TOKEN), hash(READER),
+            quoted(&self.plugin_dir.clone().unwrap_or_else(crate::place::plugins).display().to_string()),
+            self.more.contains("#watch"),
+            self.serialise_bus,
+            ports.redirect,
+            ports.centre,
+            ports.rtp.0,
+            ports.rtp.1,
+            lines(&self.limits),
+            self.redirect,
+            ports.api,
+            hash(TOKEN),
+            hash(READER),
         );
         let mut plugins = self.plugins.clone();
         if !self.rules.is_empty() && self.router.is_none() {
-            plugins.push(Plugin { name: "router-numbers".into(), component: "router-numbers".into(), settings: vec![("rules".into(), self.rules.clone())], http: Vec::new() });
+            plugins.push(Plugin {
+                name: "router-numbers".into(),
+                component: "router-numbers".into(),
+                settings: vec![("rules".into(), self.rules.clone())],
+                http: Vec::new(),
+            });
         }
         for plugin in &plugins {
-            let _ = write!(t, "[[plugins]]\nname = {}\nfile = {}\n[plugins.grants]\nhttp = {}\n[plugins.settings]\n", quoted(&plugin.name), quoted(&format!("{}.wasm", plugin.component)), list(&plugin.http));
+            let _ = write!(
+                t,
+                "[[plugins]]\nname = {}\nfile = {}\n[plugins.grants]\nhttp = {}\n[plugins.settings]\n",
+                quoted(&plugin.name),
+                quoted(&format!("{}.wasm", plugin.component)),
+                list(&plugin.http)
+            );
             for (key, value) in &plugin.settings {
                 let _ = writeln!(t, "{key} = {}", quoted(value));
             }
             t.push('\n');
         }
-        let router = self.router.clone().or_else(|| (!self.rules.is_empty()).then(|| "router-numbers".to_owned()));
-        let _ = write!(t, "[[tenants]]\nname = \"acme\"\nnumbers = [\"*\"]\nrealm = \"acme\"\nskills = [\"en\", \"fr\"]\nprompts = {}\nadapters = {}\ncall_back_grace_s = {}\n", quoted(&prompts.display().to_string()), list(&self.adapters), self.call_back_grace_s);
+        let router =
+            self.router.clone().or_else(|| (!self.rules.is_empty()).then(|| "router-numbers".to_owned()));
+        let _ = write!(
+            t,
+            "[[tenants]]\nname = \"acme\"\nnumbers = [\"*\"]\nrealm = \"acme\"\nskills = [\"en\", \"fr\"]\nprompts = {}\nadapters = {}\ncall_back_grace_s = {}\n",
+            quoted(&prompts.display().to_string()),
+            list(&self.adapters),
+            self.call_back_grace_s
+        );
         if let Some(router) = router {
             let _ = writeln!(t, "router = {}", quoted(&router));
         }
         if let Some(script) = &self.script {
             let _ = writeln!(t, "script = {}", quoted(script));
         }
-        let _ = write!(t, "{}\n[tenants.hours.office]\nopen = [\"daily 00:00-24:00\"]\n\n[tenants.fallback]\n{}\n\n[[tenants.workgroups]]\nname = \"support\"\nmusic = \"music\"\n{}", self.tenant, self.fallback, lines(&self.workgroup));
+        let _ = write!(
+            t,
+            "{}\n[tenants.hours.office]\nopen = [\"daily 00:00-24:00\"]\n\n[tenants.fallback]\n{}\n\n[[tenants.workgroups]]\nname = \"support\"\nmusic = \"music\"\n{}",
+            self.tenant,
+            self.fallback,
+            lines(&self.workgroup)
+        );
         if let Some(policy) = &self.policy {
             let _ = writeln!(t, "policy = {}", quoted(policy));
         }
         for agent in &self.agents {
             let phone = match &agent.address {
                 Some(address) => format!("{{ address = {} }}", quoted(address)),
-                None => format!("{{ user = {}, password = {} }}", quoted(&agent.name), quoted(&format!("secret-{}", agent.name))),
+                None => format!(
+                    "{{ user = {}, password = {} }}",
+                    quoted(&agent.name),
+                    quoted(&format!("secret-{}", agent.name))
+                ),
             };
             let skills: Vec<String> = agent.skills.iter().map(|s| format!("{s} = 5")).collect();
-            let _ = write!(t, "\n[[tenants.agents]]\nname = {}\nphone = {phone}\nworkgroups = [\"support\"]\nskills = {{ {} }}\nready_at_start = {}\n", quoted(&agent.name), skills.join(", "), agent.ready);
+            let _ = write!(
+                t,
+                "\n[[tenants.agents]]\nname = {}\nphone = {phone}\nworkgroups = [\"support\"]\nskills = {{ {} }}\nready_at_start = {}\n",
+                quoted(&agent.name),
+                skills.join(", "),
+                agent.ready
+            );
         }
         let _ = write!(t, "\n{}", self.more);
         for (from, into) in &self.edits {

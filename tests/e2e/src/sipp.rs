@@ -24,20 +24,47 @@ impl Sipp {
     #[must_use]
     pub fn agents(scene: &Scene, talk_ms: u32) -> Self {
         let port = free_port();
-        Self::run(scene, "agents", port, &[
-            "-sf".into(), place::beside("sipp/agent.xml").display().to_string(), "-d".into(), talk_ms.to_string(),
-            "-l".into(), "3000".into(), "127.0.0.1".into(),
-        ])
+        Self::run(
+            scene,
+            "agents",
+            port,
+            &[
+                "-sf".into(),
+                place::beside("sipp/agent.xml").display().to_string(),
+                "-d".into(),
+                talk_ms.to_string(),
+                "-l".into(),
+                "3000".into(),
+                "127.0.0.1".into(),
+            ],
+        )
     }
 
     /// A carrier: so many calls at a rate, by the redirect role.
     #[must_use]
-    pub fn callers(scene: &Scene, name: &str, redirect: SocketAddr, number: &str, calls: u32, per_second: u32, more: &[&str]) -> Self {
+    pub fn callers(
+        scene: &Scene,
+        name: &str,
+        redirect: SocketAddr,
+        number: &str,
+        calls: u32,
+        per_second: u32,
+        more: &[&str],
+    ) -> Self {
         let port = free_port();
         let mut args: Vec<String> = vec![
-            "-sf".into(), place::beside("sipp/caller.xml").display().to_string(), "-s".into(), number.into(),
-            "-m".into(), calls.to_string(), "-r".into(), per_second.to_string(), "-l".into(), "3000".into(),
-            "-recv_timeout".into(), "120000".into(),
+            "-sf".into(),
+            place::beside("sipp/caller.xml").display().to_string(),
+            "-s".into(),
+            number.into(),
+            "-m".into(),
+            calls.to_string(),
+            "-r".into(),
+            per_second.to_string(),
+            "-l".into(),
+            "3000".into(),
+            "-recv_timeout".into(),
+            "120000".into(),
         ];
         args.extend(more.iter().map(|m| (*m).to_owned()));
         args.push(redirect.to_string());
@@ -53,7 +80,18 @@ impl Sipp {
         let out = File::create(scene.dir().join(format!("sipp-{name}.log"))).expect("a log");
         let process = place::program("sipp", "sip-tester")
             .args(args)
-            .args(["-i", "127.0.0.1", "-p", &port.to_string(), "-nostdin", "-trace_err", "-trace_stat", "-fd", "1", "-skip_rlimit"])
+            .args([
+                "-i",
+                "127.0.0.1",
+                "-p",
+                &port.to_string(),
+                "-nostdin",
+                "-trace_err",
+                "-trace_stat",
+                "-fd",
+                "1",
+                "-skip_rlimit",
+            ])
             .args(["-error_file", &format!("sipp-{name}.errors.log"), "-stf", &format!("sipp-{name}.csv")])
             .current_dir(scene.dir())
             .env("TERM", "dumb")
@@ -81,7 +119,8 @@ impl Sipp {
         let what = format!("SIPp {} ends", self.name);
         let process = &mut self.process;
         let status = eventually(&what, within, || process.try_wait().ok().flatten());
-        let errors = std::fs::read_to_string(self.dir.join(format!("sipp-{}.errors.log", self.name))).unwrap_or_default();
+        let errors = std::fs::read_to_string(self.dir.join(format!("sipp-{}.errors.log", self.name)))
+            .unwrap_or_default();
         let errors: String = errors.lines().take(60).collect::<Vec<_>>().join("\n");
         assert_eq!(
             (self.figure("SuccessfulCall(C)"), self.figure("FailedCall(C)"), status.code()),
@@ -104,10 +143,15 @@ impl Sipp {
         unsafe { libc::kill(self.process.id() as i32, libc::SIGUSR1) };
         let process = &mut self.process;
         eventually("SIPp ends", within, || process.try_wait().ok().flatten());
-        let errors = std::fs::read_to_string(self.dir.join(format!("sipp-{}.errors.log", self.name))).unwrap_or_default();
+        let errors = std::fs::read_to_string(self.dir.join(format!("sipp-{}.errors.log", self.name)))
+            .unwrap_or_default();
         let errors: String = errors.lines().take(60).collect::<Vec<_>>().join("\n");
         let made = self.figure("TotalCallCreated").unwrap_or(0);
-        assert_eq!((self.figure("SuccessfulCall(C)"), self.figure("FailedCall(C)")), (Some(made), Some(0)), "calls that went well, and that failed:\n{errors}");
+        assert_eq!(
+            (self.figure("SuccessfulCall(C)"), self.figure("FailedCall(C)")),
+            (Some(made), Some(0)),
+            "calls that went well, and that failed:\n{errors}"
+        );
         made
     }
 }

@@ -39,7 +39,8 @@ pub fn tone(file: &Path, hz: u32, millis: u32) {
 /// When the folder cannot be written.
 pub fn library(folder: &Path) {
     std::fs::create_dir_all(folder).expect("a folder for prompts");
-    let listed = std::fs::read_to_string(crate::place::beside("../plugins/ivr-support/prompts.toml")).expect("the list of prompts");
+    let listed = std::fs::read_to_string(crate::place::beside("../plugins/ivr-support/prompts.toml"))
+        .expect("the list of prompts");
     for name in listed.lines().filter_map(|line| line.strip_prefix("name = \"")?.strip_suffix('"')) {
         tone(&folder.join(format!("{name}.wav")), PROMPT_HZ, 100);
     }
@@ -58,7 +59,8 @@ pub fn heard_ms(file: &Path, hz: u32) -> u32 {
     let wav = std::fs::read(file).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
     let rate = u32::from_le_bytes(wav[24..28].try_into().expect("a WAV header"));
     let data = wav.windows(4).position(|w| w == b"data").expect("a data chunk") + 8;
-    let samples: Vec<f64> = wav[data..].chunks_exact(2).map(|b| f64::from(i16::from_le_bytes([b[0], b[1]]))).collect();
+    let samples: Vec<f64> =
+        wav[data..].chunks_exact(2).map(|b| f64::from(i16::from_le_bytes([b[0], b[1]]))).collect();
     let frame = (rate / 50) as usize;
     let coefficient = 2.0 * (std::f64::consts::TAU * f64::from(hz) / f64::from(rate)).cos();
     let mut heard = 0;

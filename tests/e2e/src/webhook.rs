@@ -23,7 +23,11 @@ impl Webhook {
     #[must_use]
     pub fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port for the webhook");
-        let hook = Self { at: listener.local_addr().expect("its address"), events: Arc::default(), status: Arc::new(Mutex::new(204)) };
+        let hook = Self {
+            at: listener.local_addr().expect("its address"),
+            events: Arc::default(),
+            status: Arc::new(Mutex::new(204)),
+        };
         let serving = hook.clone();
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
@@ -94,7 +98,10 @@ impl Webhook {
                     Err(error) => events.push(Value::String(format!("no JSON: {error}"))),
                 }
             }
-            if answers.write_all(format!("HTTP/1.1 {status} x\r\nContent-Length: 0\r\n\r\n").as_bytes()).is_err() {
+            if answers
+                .write_all(format!("HTTP/1.1 {status} x\r\nContent-Length: 0\r\n\r\n").as_bytes())
+                .is_err()
+            {
                 return;
             }
         }

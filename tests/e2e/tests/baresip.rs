@@ -29,7 +29,8 @@ fn baresip_registers_answers_and_is_heard_and_hears() {
     let mut setup = Setup::default();
     setup.agent("alice");
     // Its digest knows MD5 alone, and gives up when SHA-256 is offered too: a password kept as MD5 offers nothing else.
-    let ha1 = Md5::digest("alice:acme:secret-alice").iter().fold(String::new(), |t, b| t + &format!("{b:02x}"));
+    let ha1 =
+        Md5::digest("alice:acme:secret-alice").iter().fold(String::new(), |t, b| t + &format!("{b:02x}"));
     setup.edits.push(("secret-alice".into(), format!("md5:{ha1}")));
     let centre = Centre::start(&scene, &setup);
     let home = scene.dir().join("baresip");
@@ -37,13 +38,23 @@ fn baresip_registers_answers_and_is_heard_and_hears() {
     let says = home.join("says.wav");
     tone(&says, 700, 30_000);
     let port = free_port();
-    let modules = ["/usr/lib/baresip/modules", "/usr/lib/x86_64-linux-gnu/baresip/modules", "/usr/lib/aarch64-linux-gnu/baresip/modules"];
-    let modules = modules.into_iter().find(|m| std::path::Path::new(m).is_dir()).expect("baresip's modules: install the Debian package baresip-core");
+    let modules = [
+        "/usr/lib/baresip/modules",
+        "/usr/lib/x86_64-linux-gnu/baresip/modules",
+        "/usr/lib/aarch64-linux-gnu/baresip/modules",
+    ];
+    let modules = modules
+        .into_iter()
+        .find(|m| std::path::Path::new(m).is_dir())
+        .expect("baresip's modules: install the Debian package baresip-core");
     let config = format!(
         "sip_listen 127.0.0.1:{port}\nsip_transports udp\nmodule_path {modules}\nmodule g711.so\nmodule aufile.so\nmodule sndfile.so\nsnd_path {}\n\
          module_app account.so\nmodule_app menu.so\naudio_source aufile,{}\n\
          ausrc_srate 8000\nauplay_srate 8000\nausrc_channels 1\nauplay_channels 1\nrtp_ports {}-{}\n",
-        home.display(), says.display(), 11_000, 11_100,
+        home.display(),
+        says.display(),
+        11_000,
+        11_100,
     );
     std::fs::write(home.join("config"), config).expect("written");
     std::fs::write(home.join("contacts"), "").expect("written");
@@ -63,7 +74,11 @@ fn baresip_registers_answers_and_is_heard_and_hears() {
         .expect("baresip starts");
     let phone = Ended(phone);
     eventually("baresip has registered", s(10), || {
-        centre.items("/v1/agents").iter().any(|a| a["agent"] == "alice" && a["reachable"] == true).then_some(())
+        centre
+            .items("/v1/agents")
+            .iter()
+            .any(|a| a["agent"] == "alice" && a["reachable"] == true)
+            .then_some(())
     });
     centre.agent("alice", "login");
     let mut caller = caller(&centre, "4930111");
@@ -73,11 +88,18 @@ fn baresip_registers_answers_and_is_heard_and_hears() {
     caller.ended("c");
     centre.agent_becomes("alice", "ready");
     let record = centre.record();
-    assert_eq!((record["agent"].as_str(), record["offers"][0]["result"].as_str()), (Some("alice"), Some("accepted")));
+    assert_eq!(
+        (record["agent"].as_str(), record["offers"][0]["result"].as_str()),
+        (Some("alice"), Some("accepted"))
+    );
     std::thread::sleep(ms(500));
     drop(phone);
     // Its own recording of what it decoded.
-    let wav = std::fs::read_dir(&home).expect("its folder").flatten().map(|e| e.path()).find(|p| p.to_string_lossy().ends_with("dec.wav"));
+    let wav = std::fs::read_dir(&home)
+        .expect("its folder")
+        .flatten()
+        .map(|e| e.path())
+        .find(|p| p.to_string_lossy().ends_with("dec.wav"));
     let heard = heard_ms(&wav.expect("a recording of what was heard"), 1_000);
     assert!(heard > 500, "baresip has heard only {heard} ms of the caller's tone");
     centre.finish();

@@ -18,12 +18,20 @@ pub(crate) fn redirect_of(centre: &Centre) -> SocketAddr {
 }
 
 fn results(record: &Value) -> Vec<String> {
-    let name = |r: &Value| r.as_str().map_or_else(|| r.as_object().and_then(|o| o.keys().next().cloned()).unwrap_or_default(), str::to_owned);
+    let name = |r: &Value| {
+        r.as_str().map_or_else(
+            || r.as_object().and_then(|o| o.keys().next().cloned()).unwrap_or_default(),
+            str::to_owned,
+        )
+    };
     record["offers"].as_array().into_iter().flatten().map(|o| name(&o["result"])).collect()
 }
 
 fn end_of(record: &Value) -> (String, u64) {
-    (record["end"]["by"].as_str().unwrap_or_default().to_owned(), record["end"]["cause"].as_u64().unwrap_or_default())
+    (
+        record["end"]["by"].as_str().unwrap_or_default().to_owned(),
+        record["end"]["cause"].as_u64().unwrap_or_default(),
+    )
 }
 
 fn by(who: &str, cause: u64) -> (String, u64) {
@@ -66,7 +74,10 @@ fn a_caller_who_cancels_before_the_answer_gets_487() {
     callee.reply(&invite, 487, "Request Terminated", false);
     callee.expect_request("ACK", s(2));
     let record = centre.record();
-    assert_eq!((record["end"]["by"].as_str(), record["end"]["answered"].as_bool()), (Some("caller"), Some(false)));
+    assert_eq!(
+        (record["end"]["by"].as_str(), record["end"]["answered"].as_bool()),
+        (Some("caller"), Some(false))
+    );
     centre.finish();
 }
 
@@ -163,7 +174,10 @@ fn a_caller_who_hangs_up_in_the_survey_or_the_voicemail_ends_the_script() {
     let scene = Scene::new("hangs-up-late");
     let mut setup = Setup::default();
     let mut agent = RawUa::new();
-    setup.set("ivr-support", "survey", "true").set("ivr-support", "voicemail", "true").agent_at("alice", &agent.uri("alice"));
+    setup
+        .set("ivr-support", "survey", "true")
+        .set("ivr-support", "voicemail", "true")
+        .agent_at("alice", &agent.uri("alice"));
     let centre = Centre::start(&scene, &setup);
     // In the survey.
     let mut ua = RawUa::new();
@@ -182,7 +196,12 @@ fn a_caller_who_hangs_up_in_the_survey_or_the_voicemail_ends_the_script() {
     let mut ua = RawUa::new();
     let mut dialog = ua.call_answered(redirect_of(&centre), "100", "4930222");
     let _ = centre.waiting(1);
-    ua.request_in(&mut dialog, "INFO", "Content-Type: application/dtmf-relay\r\n", "Signal=*\r\nDuration=100\r\n");
+    ua.request_in(
+        &mut dialog,
+        "INFO",
+        "Content-Type: application/dtmf-relay\r\n",
+        "Signal=*\r\nDuration=100\r\n",
+    );
     ua.expect_status(200, "INFO", s(2));
     std::thread::sleep(ms(1_500));
     ua.bye(&mut dialog);
@@ -246,7 +265,10 @@ fn an_agent_who_is_busy_declines_or_is_not_there_passes_the_call_on() {
         assert_eq!(bob.ended("bob-1")["status"], 200);
         let record = centre.record();
         let results = results(&record);
-        assert!(results.len() >= 2 && results[0] == result && results.last().is_some_and(|r| r == "accepted"), "{results:?}");
+        assert!(
+            results.len() >= 2 && results[0] == result && results.last().is_some_and(|r| r == "accepted"),
+            "{results:?}"
+        );
         centre.finish();
     }
 }
@@ -271,7 +293,9 @@ fn an_answer_that_crosses_the_ring_timeout_is_acknowledged_and_ended() {
     centre.agent_becomes("alice", "not-ready");
     assert_eq!(centre.agent_state("alice").1, "ring-no-answer");
     let _ = centre.waiting(1);
-    eventually("the crossing is counted", s(2), || (centre.metric("cordboard_offers_crossed_total") == 1.0).then_some(()));
+    eventually("the crossing is counted", s(2), || {
+        (centre.metric("cordboard_offers_crossed_total") == 1.0).then_some(())
+    });
     ua.bye(&mut dialog);
     let record = centre.record();
     assert_eq!(results(&record), ["no-answer"], "the outcome stays what it was");
@@ -367,8 +391,7 @@ fn without_agents_a_caller_waits_or_is_refused_by_configuration() {
 fn a_script_that_ends_or_traps_while_its_caller_waits_keeps_the_place() {
     for mode in ["queued-return", "queued-trap", "queued-error", "queued-loop"] {
         let scene = Scene::new(&format!("script-{mode}"));
-        let mut setup = Setup::default();
-        setup.rules = "* -> script misbehave-ivr".into();
+        let mut setup = Setup { rules: "* -> script misbehave-ivr".into(), ..Setup::default() };
         setup.plugin("misbehave-ivr", "misbehave-ivr").set("misbehave-ivr", "mode", mode).agent("alice");
         setup.limit("script_cpu_ms", "300");
         let centre = Centre::start(&scene, &setup);
@@ -376,7 +399,9 @@ fn a_script_that_ends_or_traps_while_its_caller_waits_keeps_the_place() {
         let before = centre.waiting(1).remove(0);
         let mut second = caller(&centre, "4930222");
         let _ = centre.waiting(2);
-        eventually("both scripts have ended", s(15), || (centre.metric("cordboard_scripts") == 0.0).then_some(()));
+        eventually("both scripts have ended", s(15), || {
+            (centre.metric("cordboard_scripts") == 0.0).then_some(())
+        });
         let after = centre.waiting(2);
         assert_eq!(after[0]["ticket"], before["ticket"], "{mode}: the place is kept");
         assert_eq!(after[1]["caller"], "4930222");
@@ -405,7 +430,10 @@ fn a_302_to_a_dead_node_leads_to_the_next_within_two_seconds() {
     let mut setup = Setup::default();
     // A node that says nothing and is not probed: named, and dead.
     let silent = RawUa::new();
-    setup.redirect = format!("capacity = 1\n[[redirect.nodes]]\nid = \"dead\"\naddress = \"127.0.0.1:{}\"\ncapacity = 100000\nprobe = false\n", silent.port);
+    setup.redirect = format!(
+        "capacity = 1\n[[redirect.nodes]]\nid = \"dead\"\naddress = \"127.0.0.1:{}\"\ncapacity = 100000\nprobe = false\n",
+        silent.port
+    );
     setup.agent("alice");
     let centre = Centre::start(&scene, &setup);
     // Both are named, the dead one nearly always first.
@@ -413,13 +441,18 @@ fn a_302_to_a_dead_node_leads_to_the_next_within_two_seconds() {
     let mut dialog = ua.invite(redirect_of(&centre), "100", "4930111");
     let moved = ua.expect_status(302, "INVITE", s(2));
     ua.ack(&mut dialog, &moved);
-    let contacts: Vec<String> = moved.headers.iter().filter(|(n, _)| n == "contact").flat_map(|(_, v)| v.split(',').map(str::to_owned).collect::<Vec<_>>()).collect();
+    let contacts: Vec<String> = moved
+        .headers
+        .iter()
+        .filter(|(n, _)| n == "contact")
+        .flat_map(|(_, v)| v.split(',').map(str::to_owned).collect::<Vec<_>>())
+        .collect();
     assert_eq!(contacts.len(), 2, "{contacts:?}");
     assert!(contacts[0].contains(&silent.port.to_string()) && contacts[0].contains("q="), "{contacts:?}");
     assert!(contacts[1].contains(&centre.ports.centre.to_string()), "{contacts:?}");
     // Our own client follows such a 302: a second centre bridges its calls to the first one's redirect role.
-    let mut front = Setup::default();
-    front.rules = format!("* -> bridge sip:100@127.0.0.1:{} ring=20", centre.ports.redirect);
+    let rules = format!("* -> bridge sip:100@127.0.0.1:{} ring=20", centre.ports.redirect);
+    let front = Setup { rules, ..Setup::default() };
     let front_dir = scene.dir().join("front");
     std::fs::create_dir_all(&front_dir).expect("a folder");
     let front = Centre::start_in(&front_dir, &front);

@@ -3,11 +3,11 @@
 use cordboard_e2e::capture::Capture;
 use cordboard_e2e::centre::Centre;
 use cordboard_e2e::phone::Phone;
+use cordboard_e2e::raw::RawUa;
 use cordboard_e2e::scene::Scene;
 use cordboard_e2e::setup::Setup;
 use cordboard_e2e::sound::{MUSIC_HZ, PROMPT_HZ};
 use cordboard_e2e::webhook::Webhook;
-use cordboard_e2e::raw::RawUa;
 use cordboard_e2e::{eventually, ms, s};
 use serde_json::{Value, json};
 
@@ -26,12 +26,18 @@ pub(crate) fn answers() -> Value {
 pub(crate) fn steps_in_order(call: &Value) {
     let lines = call["timeline"].as_array().expect("a timeline");
     let at = |step: u64| {
-        lines.iter().position(|l| l["step"] == step).unwrap_or_else(|| panic!("step {step} is not on the timeline: {lines:#?}"))
+        lines
+            .iter()
+            .position(|l| l["step"] == step)
+            .unwrap_or_else(|| panic!("step {step} is not on the timeline: {lines:#?}"))
     };
     let before = |earlier: &[u64], later: &[u64]| {
         for e in earlier {
             for l in later {
-                assert!(lines[at(*e)]["mono_ns"].as_u64() <= lines[at(*l)]["mono_ns"].as_u64(), "step {e} is later than step {l}: {lines:#?}");
+                assert!(
+                    lines[at(*e)]["mono_ns"].as_u64() <= lines[at(*l)]["mono_ns"].as_u64(),
+                    "step {e} is later than step {l}: {lines:#?}"
+                );
             }
         }
     };
@@ -70,7 +76,11 @@ pub(crate) fn steps_in_order(call: &Value) {
         }
     }
     for (one, other) in [(3, 5), (4, 5)] {
-        assert_eq!(lines[at(one)]["call_id"], lines[at(other)]["call_id"], "the redirected INVITE keeps its Call-ID");
+        assert_eq!(
+            lines[at(one)]["call_id"],
+            lines[at(other)]["call_id"],
+            "the redirected INVITE keeps its Call-ID"
+        );
     }
     for step in [15, 16, 17, 18] {
         assert_eq!(lines[at(step)]["token"], lines[at(14)]["token"], "one offer from 14 to 18");
@@ -82,7 +92,11 @@ fn a_call_travels_all_steps_and_ends_with_a_survey() {
     let scene = Scene::new("whole-flow");
     let hook = Webhook::start();
     let mut setup = Setup::default();
-    setup.set("ivr-support", "menu", "true").set("ivr-support", "survey", "true").agent("alice").webhook(&hook.url());
+    setup
+        .set("ivr-support", "menu", "true")
+        .set("ivr-support", "survey", "true")
+        .agent("alice")
+        .webhook(&hook.url());
     let centre = Centre::start(&scene, &setup);
     let capture = Capture::start(&scene, &[centre.ports.redirect, centre.ports.centre], centre.ports.rtp);
     let mut alice = Phone::agent(&centre, "alice", answers());
@@ -120,11 +134,13 @@ fn a_call_travels_all_steps_and_ends_with_a_survey() {
     assert_eq!((&record["end"]["by"], &record["end"]["cause"]), (&json!("script"), &json!(16)));
     assert_eq!(record["offers"].as_array().map(Vec::len), Some(1));
     assert_eq!(record["offers"][0]["result"], "accepted");
-    let wanted = ["call.new", "interaction.created", "queue.entered", "agent.offered", "call.bridged", "call.ended"];
+    let wanted =
+        ["call.new", "interaction.created", "queue.entered", "agent.offered", "call.bridged", "call.ended"];
     let types = eventually("the webhook has heard of the end", s(5), || {
         Some(hook.types_about(&id)).filter(|t| t.iter().any(|t| t.contains("call.ended")))
     });
-    let order: Vec<Option<usize>> = wanted.iter().map(|w| types.iter().position(|t| t.ends_with(w))).collect();
+    let order: Vec<Option<usize>> =
+        wanted.iter().map(|w| types.iter().position(|t| t.ends_with(w))).collect();
     assert!(order.iter().all(Option::is_some) && order.is_sorted(), "events {types:?}");
     for event in hook.events() {
         assert_eq!(event["specversion"], "1.0", "{event}");
@@ -218,7 +234,8 @@ fn find(folder: &std::path::Path, name: &str) -> Option<std::path::PathBuf> {
             if let Some(found) = find(&path, name) {
                 return Some(found);
             }
-        } else if path.file_name().is_some_and(|n| n.to_string_lossy().contains(name)) || path.ends_with(name) {
+        } else if path.file_name().is_some_and(|n| n.to_string_lossy().contains(name)) || path.ends_with(name)
+        {
             return Some(path);
         }
     }
@@ -230,7 +247,8 @@ fn an_invite_without_sdp_gets_our_offer_and_is_answered_in_the_ack() {
     let scene = Scene::new("delayed-offer");
     let centre = Centre::start(&scene, &Setup::default());
     let mut ua = RawUa::new();
-    let mut dialog = ua.invite(std::net::SocketAddr::from(([127, 0, 0, 1], centre.ports.redirect)), "100", "4930111");
+    let mut dialog =
+        ua.invite(std::net::SocketAddr::from(([127, 0, 0, 1], centre.ports.redirect)), "100", "4930111");
     let moved = ua.expect_status(302, "INVITE", s(2));
     ua.ack(&mut dialog, &moved);
     dialog.target = moved.contact();

@@ -21,7 +21,12 @@ const PER_S: u32 = 50;
 pub(crate) fn crowd(setup: &mut Setup, agents: &Sipp, count: usize) {
     for n in 0..count {
         let address = Some(format!("sip:agent{n}@127.0.0.1:{}", agents.port));
-        setup.agents.push(Agent { name: format!("agent{n}"), address, skills: vec!["en".into()], ready: true });
+        setup.agents.push(Agent {
+            name: format!("agent{n}"),
+            address,
+            skills: vec!["en".into()],
+            ready: true,
+        });
     }
 }
 
@@ -31,10 +36,18 @@ fn a_thousand_calls_at_fifty_a_second_go_through_the_whole_flow() {
     let hook = Webhook::start();
     let agents = Sipp::agents(&scene, 250);
     let mut setup = Setup { rtp_ports: 6_000, ..Setup::default() };
-    setup.set("ivr-support", "menu", "true").set("ivr-support", "announce_every_s", "30").webhook(&hook.url());
+    setup
+        .set("ivr-support", "menu", "true")
+        .set("ivr-support", "announce_every_s", "30")
+        .webhook(&hook.url());
     // Few: a little less than the crowd needs.
     crowd(&mut setup, &agents, 12);
-    setup.agents.push(Agent { name: "french".into(), address: None, skills: vec!["fr".into()], ready: false });
+    setup.agents.push(Agent {
+        name: "french".into(),
+        address: None,
+        skills: vec!["fr".into()],
+        ready: false,
+    });
     let centre = Centre::start(&scene, &setup);
     let capture = Capture::start(&scene, &[centre.ports.redirect, centre.ports.centre], centre.ports.rtp);
     let mut french = Phone::agent(&centre, "french", answers());
@@ -59,7 +72,8 @@ fn a_thousand_calls_at_fifty_a_second_go_through_the_whole_flow() {
     let records = centre.records(CALLS as usize + SAMPLE);
     let mut waited = 0;
     for record in &records {
-        let results: Vec<_> = record["offers"].as_array().into_iter().flatten().map(|o| o["result"].clone()).collect();
+        let results: Vec<_> =
+            record["offers"].as_array().into_iter().flatten().map(|o| o["result"].clone()).collect();
         assert_eq!(results, ["accepted"], "{record}");
         assert_eq!(record["end"]["cause"], 16, "{record}");
         // A caller waits when no agent was free at once: longer than the offer itself takes.
@@ -71,8 +85,12 @@ fn a_thousand_calls_at_fifty_a_second_go_through_the_whole_flow() {
     let share = waited * 100 / records.len();
     println!("{} calls, {share} % of them waited", records.len());
     assert!(share > 30, "only {share} % waited: too many agents to prove anything");
-    let ended = || hook.events().iter().filter(|e| e["type"].as_str().is_some_and(|t| t.ends_with("call.ended"))).count();
-    cordboard_e2e::eventually("the webhook has heard of every end", s(20), || (ended() == records.len()).then_some(()));
+    let ended = || {
+        hook.events().iter().filter(|e| e["type"].as_str().is_some_and(|t| t.ends_with("call.ended"))).count()
+    };
+    cordboard_e2e::eventually("the webhook has heard of every end", s(20), || {
+        (ended() == records.len()).then_some(())
+    });
     capture.nothing_malformed(15 * CALLS as usize, 1_000);
     centre.finish();
     drop(agents);

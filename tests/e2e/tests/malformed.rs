@@ -43,7 +43,8 @@ fn invite(ua: &RawUa, to: SocketAddr, n: usize) -> String {
     let sdp = ua.sdp();
     format!(
         "INVITE sip:100@{to} SIP/2.0\r\nVia: SIP/2.0/UDP 127.0.0.1:{0};branch=z9hG4bK-m{n};rport\r\nMax-Forwards: 70\r\nFrom: <sip:x@127.0.0.1:{0}>;tag=m{n}\r\nTo: <sip:100@{to}>\r\nCall-ID: malformed-{n}\r\nCSeq: 1 INVITE\r\nContact: <sip:x@127.0.0.1:{0}>\r\nContent-Type: application/sdp\r\nContent-Length: {1}\r\n\r\n{sdp}",
-        ua.port, sdp.len(),
+        ua.port,
+        sdp.len(),
     )
 }
 
@@ -136,7 +137,11 @@ fn malformed_datagrams_take_nothing_down() {
     std::thread::sleep(ms(500));
     // Mutations that were still INVITEs have made calls that nobody ACKs or ends: an operator clears them.
     for call in centre.items("/v1/calls") {
-        let _ = centre.request("POST", &format!("/v1/calls/{}/clear", call["interaction"].as_str().unwrap_or_default()), b"");
+        let _ = centre.request(
+            "POST",
+            &format!("/v1/calls/{}/clear", call["interaction"].as_str().unwrap_or_default()),
+            b"",
+        );
     }
     assert_eq!(centre.get("/v1/healthz").map(|a| a.status).unwrap_or(0), 200);
     a_call_works(&centre);
@@ -144,6 +149,9 @@ fn malformed_datagrams_take_nothing_down() {
     centre.at_rest_within(s(75));
     centre.finish();
 }
+
+/// Method, path, Authorization, body, and the statuses that may answer.
+type Case<'a> = (&'a str, &'a str, Option<&'a str>, &'a [u8], &'a [u16]);
 
 #[test]
 fn malformed_api_requests_get_problems_in_words() {
@@ -154,7 +162,7 @@ fn malformed_api_requests_get_problems_in_words() {
     let operator = format!("Bearer {TOKEN}");
     let reader = format!("Bearer {READER}");
     let huge = vec![b'x'; 4 << 20];
-    let cases: Vec<(&str, &str, Option<&str>, &[u8], &[u16])> = vec![
+    let cases: Vec<Case<'_>> = vec![
         ("GET", "/v1/calls", None, b"", &[401]),
         ("GET", "/v1/calls", Some("Bearer wrong"), b"", &[401]),
         ("GET", "/v1/calls", Some("Basic eDp5"), b"", &[401]),
@@ -181,6 +189,7 @@ fn malformed_api_requests_get_problems_in_words() {
         ("PUT", "/v1/plugins/ivr-suport", Some(&operator), b"\0asm", &[404]),
         ("PUT", "/v1/plugins/ivr-support", Some(&operator), b"no component", &[422]),
         ("DELETE", "/v1/dead-letters/x", Some(&operator), b"", &[400]),
+        ("GET", "/v1/dead-letters?limit=x", Some(&operator), b"", &[400]),
     ];
     for (method, path, token, body, expected) in cases {
         let headers: Vec<(&str, &str)> = token.iter().map(|t| ("Authorization", *t)).collect();
@@ -190,8 +199,18 @@ fn malformed_api_requests_get_problems_in_words() {
             Err(_) if body.len() > 1 << 20 => continue,
             Err(error) => panic!("{method} {path}: {error}"),
         };
-        assert!(expected.contains(&answer.status), "{method} {path} gave {}: {}", answer.status, answer.text());
-        assert_eq!(answer.header("content-type"), Some("application/problem+json"), "{method} {path}: {}", answer.text());
+        assert!(
+            expected.contains(&answer.status),
+            "{method} {path} gave {}: {}",
+            answer.status,
+            answer.text()
+        );
+        assert_eq!(
+            answer.header("content-type"),
+            Some("application/problem+json"),
+            "{method} {path}: {}",
+            answer.text()
+        );
         let problem = answer.json();
         assert_eq!(problem["status"], answer.status);
         assert!(problem["detail"].as_str().is_some_and(|d| d.len() > 10), "{problem}");
@@ -233,18 +252,27 @@ fn malformed_components_are_refused_with_what_is_missing() {
         (file("noise.wasm", &[0x42; 5_000]), ""),
         (file("empty.wasm", b""), "empty"),
     ];
-    let before = centre.items("/v1/plugins").iter().map(|p| p["name"].to_string() + &p["active"].to_string() + &p["digest"].to_string()).collect::<Vec<_>>();
+    let before = centre.digests();
     for (path, expected) in &cases {
         let load = centre.cli(&["plugin", "load", &path.display().to_string(), "--name", "ivr-support"]);
         let said = String::from_utf8_lossy(&load.stderr).into_owned();
         assert_eq!(load.status.code(), Some(1), "{}: {load:?}", path.display());
-        assert!(said.len() > 30 && said.contains(expected), "{}: {expected:?} is not in: {said}", path.display());
+        assert!(
+            said.len() > 30 && said.contains(expected),
+            "{}: {expected:?} is not in: {said}",
+            path.display()
+        );
         println!("{}: {}", path.file_name().unwrap_or_default().to_string_lossy(), said.trim());
     }
-    let after = centre.items("/v1/plugins").iter().map(|p| p["name"].to_string() + &p["active"].to_string() + &p["digest"].to_string()).collect::<Vec<_>>();
+    let after = centre.digests();
     assert_eq!(before, after, "what was in service stays");
     let good = component::version(scene.dir(), "ivr-support", 1);
-    assert!(centre.cli(&["plugin", "load", &good.display().to_string(), "--name", "ivr-support"]).status.success());
+    assert!(
+        centre
+            .cli(&["plugin", "load", &good.display().to_string(), "--name", "ivr-support"])
+            .status
+            .success()
+    );
     a_call_works(&centre);
     centre.finish();
 }
@@ -260,7 +288,11 @@ fn malformed_configurations_are_refused_with_file_line_and_what_was_expected() {
     for (from, into, expected) in [
         ("node = \"e2e\"", "node = ", "not TOML"),
         ("[listen]", "[listne]", "listen"),
-        ("policy-longest-idle\"\n\n[[tenants.agents]]", "policy-longest-idel\"\n\n[[tenants.agents]]", "policy-longest-idle"),
+        (
+            "policy-longest-idle\"\n\n[[tenants.agents]]",
+            "policy-longest-idel\"\n\n[[tenants.agents]]",
+            "policy-longest-idle",
+        ),
         ("max_misses = 2", "max_misses = 0", "1 to 100"),
         ("max_misses = 2", "max_misses = \"two\"", "a whole number"),
         ("sources = [\"127.0.0.0/8\"]", "sources = [\"127.0.0.0/99\"]", "network"),
@@ -272,15 +304,23 @@ fn malformed_configurations_are_refused_with_file_line_and_what_was_expected() {
         let wrong = right.replacen(from, into, 1);
         let file = folder.join("wrong.toml");
         std::fs::write(&file, &wrong).expect("written");
-        let out = std::process::Command::new(place::binary()).arg("check").arg(&file).output().expect("check runs");
+        let out =
+            std::process::Command::new(place::binary()).arg("check").arg(&file).output().expect("check runs");
         let said = String::from_utf8_lossy(&out.stderr).into_owned();
         assert_eq!(out.status.code(), Some(1), "{into:?} was taken: {out:?}");
-        assert!(said.contains("wrong.toml:") && said.contains(expected), "{into:?}: {expected:?} is not in: {said}");
+        assert!(
+            said.contains("wrong.toml:") && said.contains(expected),
+            "{into:?}: {expected:?} is not in: {said}"
+        );
         let line = wrong[..wrong.find(into.lines().next().unwrap_or(into)).unwrap_or(0)].lines().count();
         let near = (line.saturating_sub(2)..=line + 2).any(|l| said.contains(&format!("wrong.toml:{l}:")));
         assert!(near, "{into:?}: the line is not near {line}: {said}");
     }
-    let out = std::process::Command::new(place::binary()).arg("check").arg(centre.config()).output().expect("check runs");
+    let out = std::process::Command::new(place::binary())
+        .arg("check")
+        .arg(centre.config())
+        .output()
+        .expect("check runs");
     assert!(out.status.success(), "{out:?}");
     centre.finish();
 }

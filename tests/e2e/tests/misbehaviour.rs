@@ -47,12 +47,16 @@ impl Neighbours {
 fn a_misbehaving_router_leads_to_the_tenants_script() {
     let scene = Scene::new("bad-router");
     let mut setup = Setup { router: Some("misbehave-router".into()), ..Setup::default() };
-    setup.plugin("misbehave-router", "misbehave-router").set("misbehave-router", "script", "ivr-support").agent("alice");
+    setup
+        .plugin("misbehave-router", "misbehave-router")
+        .set("misbehave-router", "script", "ivr-support")
+        .agent("alice");
     // Each mode is asked twice, since a router that traps is asked once more: keep it out of quarantine.
     setup.limit("quarantine_faults", "1000");
     let centre = Centre::start(&scene, &setup);
     let mut neighbours = Neighbours::meet(&centre);
-    let modes = ["trap", "loop", "memory", "stack", "flood", "error", "other", "nonsense", "nonsense-status", "huge"];
+    let modes =
+        ["trap", "loop", "memory", "stack", "flood", "error", "other", "nonsense", "nonsense-status", "huge"];
     for mode in modes {
         let mut ua = RawUa::new();
         let began = std::time::Instant::now();
@@ -73,9 +77,13 @@ fn a_misbehaving_router_leads_to_the_tenants_script() {
 #[test]
 fn a_misbehaving_script_costs_only_its_own_call() {
     let scene = Scene::new("bad-script");
-    let mut setup = Setup::default();
-    setup.rules = "misbehave-* -> script misbehave-ivr\n* -> script ivr-support".into();
-    setup.plugin("misbehave-ivr", "misbehave-ivr").agent("alice").limit("script_cpu_ms", "300").limit("quarantine_faults", "1000");
+    let rules = "misbehave-* -> script misbehave-ivr\n* -> script ivr-support".into();
+    let mut setup = Setup { rules, ..Setup::default() };
+    setup
+        .plugin("misbehave-ivr", "misbehave-ivr")
+        .agent("alice")
+        .limit("script_cpu_ms", "300")
+        .limit("quarantine_faults", "1000");
     let centre = Centre::start(&scene, &setup);
     let mut neighbours = Neighbours::meet(&centre);
     let ends = ["trap", "loop", "memory", "stack", "flood", "error", "spin-calls"];
@@ -101,7 +109,12 @@ fn a_misbehaving_script_costs_only_its_own_call() {
     let records = centre.records(ends.len() + 4);
     for mode in ends {
         let record = records.iter().find(|r| r["called"] == format!("misbehave-{mode}")).expect("a record");
-        assert_eq!((&record["end"]["by"], &record["end"]["cause"]), (&json!("host"), &json!(41)), "{mode}: {}", record["end"]);
+        assert_eq!(
+            (&record["end"]["by"], &record["end"]["cause"]),
+            (&json!("host"), &json!(41)),
+            "{mode}: {}",
+            record["end"]
+        );
     }
     centre.finish();
 }
@@ -110,7 +123,11 @@ fn a_misbehaving_script_costs_only_its_own_call() {
 fn a_misbehaving_queue_policy_is_replaced_by_the_default_for_its_question() {
     let scene = Scene::new("bad-policy");
     let mut setup = Setup { policy: Some("misbehave-policy".into()), ..Setup::default() };
-    setup.plugin("misbehave-policy", "misbehave-policy").agent("alice").agent("bob").limit("quarantine_faults", "1000");
+    setup
+        .plugin("misbehave-policy", "misbehave-policy")
+        .agent("alice")
+        .agent("bob")
+        .limit("quarantine_faults", "1000");
     let centre = Centre::start(&scene, &setup);
     let mut neighbours = Neighbours::meet(&centre);
     let mut bob = RawUa::new();
@@ -128,7 +145,8 @@ fn a_misbehaving_queue_policy_is_replaced_by_the_default_for_its_question() {
         let _ = centre.waiting(2);
         let _ = second.call_answered(redirect_of(&centre), "100", "4930222");
         let entries = centre.waiting(3);
-        let order: Vec<_> = entries.iter().filter(|e| e["state"] != "taken").map(|e| e["caller"].clone()).collect();
+        let order: Vec<_> =
+            entries.iter().filter(|e| e["state"] != "taken").map(|e| e["caller"].clone()).collect();
         assert_eq!(order, ["4930111", "4930222"], "{mode}: first come, first served");
         centre.agent("bob", "login");
         for ua in [&mut first, &mut second] {
@@ -153,7 +171,10 @@ fn a_misbehaving_redirect_policy_is_replaced_by_spare_capacity() {
     for mode in ["trap", "loop", "memory", "nonsense", "huge"] {
         let scene = Scene::new(&format!("bad-redirect-{mode}"));
         let mut setup = Setup { redirect: "policy = \"misbehave-redirect\"".into(), ..Setup::default() };
-        setup.plugin("misbehave-redirect", "misbehave-redirect").set("misbehave-redirect", "mode", mode).agent("alice");
+        setup
+            .plugin("misbehave-redirect", "misbehave-redirect")
+            .set("misbehave-redirect", "mode", mode)
+            .agent("alice");
         let centre = Centre::start(&scene, &setup);
         eventually("the policy has been asked and has failed", s(5), || {
             centre.log().contains("the redirect policy failed").then_some(())
@@ -170,7 +191,11 @@ fn a_misbehaving_adapter_delays_no_call_and_no_other_adapter() {
         let scene = Scene::new(&format!("bad-adapter-{mode}"));
         let hook = Webhook::start();
         let mut setup = Setup::default();
-        setup.plugin("misbehave-cti", "misbehave-cti").set("misbehave-cti", "mode", mode).agent("alice").webhook(&hook.url());
+        setup
+            .plugin("misbehave-cti", "misbehave-cti")
+            .set("misbehave-cti", "mode", mode)
+            .agent("alice")
+            .webhook(&hook.url());
         setup.adapters.push("misbehave-cti".into());
         let centre = Centre::start(&scene, &setup);
         let neighbours = Neighbours::meet(&centre);

@@ -41,7 +41,11 @@ fn after_kill_9_callers_who_call_back_stand_in_their_old_order() {
     assert!(state == "ready" || state == "not-ready", "alice is stuck as {state}");
     let records = centre.records(4);
     for record in &records {
-        assert_eq!((&record["end"]["by"], &record["end"]["text"]), (&json!("host"), &json!("node-lost")), "{record}");
+        assert_eq!(
+            (&record["end"]["by"], &record["end"]["text"]),
+            (&json!("host"), &json!("node-lost")),
+            "{record}"
+        );
     }
     // They call back, the last first.
     centre.agent("alice", "not-ready");
@@ -51,12 +55,16 @@ fn after_kill_9_callers_who_call_back_stand_in_their_old_order() {
         eventually("the caller is in the queue again", s(5), || {
             let queue = centre.items("/v1/queues").remove(0);
             let entries = queue["entries"].as_array()?;
-            entries.iter().any(|e| e["caller"] == numbers[n] && e["awaiting_call_back"] == false).then_some(())
+            entries
+                .iter()
+                .any(|e| e["caller"] == numbers[n] && e["awaiting_call_back"] == false)
+                .then_some(())
         });
     }
     // Who talked may call back too, and does not: that place is still kept, and holds nobody up.
     let queue = centre.items("/v1/queues").remove(0);
-    let present = queue["entries"].as_array().into_iter().flatten().filter(|e| e["awaiting_call_back"] == false);
+    let present =
+        queue["entries"].as_array().into_iter().flatten().filter(|e| e["awaiting_call_back"] == false);
     let order: Vec<_> = present.map(|e| e["caller"].as_str().unwrap_or_default().to_owned()).collect();
     assert_eq!(order, numbers, "the old order");
     centre.agent("alice", "ready");
@@ -64,7 +72,9 @@ fn after_kill_9_callers_who_call_back_stand_in_their_old_order() {
         let invite = agent.expect_request("INVITE", s(5));
         agent.reply(&invite, 200, "OK", true);
         agent.expect_request("ACK", s(3));
-        let call = eventually("someone talks", s(3), || centre.items("/v1/calls").into_iter().find(|c| c["state"] == "talking"));
+        let call = eventually("someone talks", s(3), || {
+            centre.items("/v1/calls").into_iter().find(|c| c["state"] == "talking")
+        });
         assert_eq!(call["caller"], *number, "served in the old order");
         let mut dialog = agent.dialog_of(&invite);
         agent.bye(&mut dialog);
@@ -92,7 +102,8 @@ fn sigterm_refuses_new_calls_and_lets_live_ones_finish() {
     let refused = ua.expect_status(503, "INVITE", s(2));
     assert!(!refused.header("retry-after").is_empty(), "the redirect role says when to come again");
     ua.ack(&mut dialog, &refused);
-    let mut dialog = ua.invite(std::net::SocketAddr::from(([127, 0, 0, 1], centre.ports.centre)), "100", "4930222");
+    let mut dialog =
+        ua.invite(std::net::SocketAddr::from(([127, 0, 0, 1], centre.ports.centre)), "100", "4930222");
     let refused = ua.expect_status(503, "INVITE", s(2));
     assert!(!refused.header("retry-after").is_empty(), "the centre says when to come again");
     ua.ack(&mut dialog, &refused);
@@ -124,7 +135,9 @@ fn a_reload_drops_no_call_and_a_wrong_file_changes_nothing() {
     setup.agent("bob");
     centre.write(&setup);
     centre.hup();
-    eventually("bob is there", s(10), || centre.items("/v1/agents").iter().any(|a| a["agent"] == "bob").then_some(()));
+    eventually("bob is there", s(10), || {
+        centre.items("/v1/agents").iter().any(|a| a["agent"] == "bob").then_some(())
+    });
     still_talking(&mut phone, &mut alice);
     // By the command line: another one.
     setup.agent("carol");
@@ -135,7 +148,9 @@ fn a_reload_drops_no_call_and_a_wrong_file_changes_nothing() {
     still_talking(&mut phone, &mut alice);
     // A wrong one: a workgroup that is not there, and a key that is none.
     let right = std::fs::read_to_string(centre.config()).expect("the configuration");
-    let wrong = right.replace("workgroups = [\"support\"]", "workgroups = [\"suport\"]").replace("ring_timeout_s", "ring_timeout");
+    let wrong = right
+        .replace("workgroups = [\"support\"]", "workgroups = [\"suport\"]")
+        .replace("ring_timeout_s", "ring_timeout");
     std::fs::write(centre.config(), &wrong).expect("it is written");
     let line_of = |text: &str| wrong.lines().position(|l| l.starts_with(text)).map_or(0, |n| n + 1);
     let refused = centre.cli(&["reload"]);
@@ -149,10 +164,19 @@ fn a_reload_drops_no_call_and_a_wrong_file_changes_nothing() {
     ] {
         assert!(said.contains(&expected), "{expected:?} is not in: {said}");
     }
-    let checked = std::process::Command::new(cordboard_e2e::place::binary()).arg("check").arg(centre.config()).output().expect("check runs");
-    assert!(!checked.status.success() && String::from_utf8_lossy(&checked.stderr).contains("did you mean `support`"));
+    let checked = std::process::Command::new(cordboard_e2e::place::binary())
+        .arg("check")
+        .arg(centre.config())
+        .output()
+        .expect("check runs");
+    assert!(
+        !checked.status.success()
+            && String::from_utf8_lossy(&checked.stderr).contains("did you mean `support`")
+    );
     centre.hup();
-    eventually("the log says that the old one holds", s(5), || centre.log().contains("the old one holds").then_some(()));
+    eventually("the log says that the old one holds", s(5), || {
+        centre.log().contains("the old one holds").then_some(())
+    });
     assert_eq!(centre.items("/v1/agents").len(), 3, "the old configuration holds");
     still_talking(&mut phone, &mut alice);
     phone.hang_up("c");

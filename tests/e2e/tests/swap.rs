@@ -16,13 +16,13 @@ fn each_kind_of_plugin_is_replaced_ten_times_under_fifty_calls_a_second() {
     let scene = Scene::new("swap");
     let hook = Webhook::start();
     let agents = Sipp::agents(&scene, 100);
-    let mut setup = Setup { rtp_ports: 8_000, redirect: "policy = \"redirect-spare\"".into(), ..Setup::default() };
+    let mut setup =
+        Setup { rtp_ports: 8_000, redirect: "policy = \"redirect-spare\"".into(), ..Setup::default() };
     setup.set("ivr-support", "menu", "true").plugin("redirect-spare", "redirect-spare").webhook(&hook.url());
     crowd(&mut setup, &agents, 40);
     let centre = Centre::start(&scene, &setup);
     let kinds = ["router-numbers", "ivr-support", "policy-longest-idle", "redirect-spare", "cti-webhook"];
-    let digests = |centre: &Centre| -> Vec<String> { centre.items("/v1/plugins").iter().map(ToString::to_string).collect() };
-    let before = digests(&centre);
+    let before = centre.digests();
     let calls = Sipp::callers(&scene, "crowd", redirect_of(&centre), "100", 100_000, 50, &[]);
     std::thread::sleep(s(1));
     let began = std::time::Instant::now();
@@ -37,7 +37,10 @@ fn each_kind_of_plugin_is_replaced_ten_times_under_fifty_calls_a_second() {
         }
     }
     assert_eq!(seen.len(), 50);
-    assert_ne!(before, digests(&centre));
+    let after = centre.digests();
+    for name in kinds {
+        assert!(!after[name].is_empty() && before[name] != after[name], "{name}: {before:?}, {after:?}");
+    }
     println!("50 versions were put into service in {:?}", began.elapsed());
     std::thread::sleep(s(1));
     let made = calls.stop_well(s(60));
@@ -48,7 +51,9 @@ fn each_kind_of_plugin_is_replaced_ten_times_under_fifty_calls_a_second() {
         assert_eq!(record["agent"].as_str().map(|a| a.starts_with("agent")), Some(true), "{record}");
     }
     assert_eq!(centre.metric("cordboard_plugin_defaults_total"), 0.0, "no call had to take a default");
-    let ended = || hook.events().iter().filter(|e| e["type"].as_str().is_some_and(|t| t.ends_with("call.ended"))).count();
+    let ended = || {
+        hook.events().iter().filter(|e| e["type"].as_str().is_some_and(|t| t.ends_with("call.ended"))).count()
+    };
     eventually("the webhook has heard of every end", s(20), || (ended() >= records.len()).then_some(()));
     centre.finish();
     drop(agents);
@@ -74,7 +79,8 @@ fn a_live_call_ends_on_its_version_and_a_new_call_takes_the_new_one() {
     old.listen_anew("c");
     std::thread::sleep(s(3));
     old.hears_tone("c", MUSIC_HZ);
-    for (phone, own, other) in [(&mut old, MUSIC_HZ, PROMOTION_HZ[0]), (&mut new, PROMOTION_HZ[0], MUSIC_HZ)] {
+    for (phone, own, other) in [(&mut old, MUSIC_HZ, PROMOTION_HZ[0]), (&mut new, PROMOTION_HZ[0], MUSIC_HZ)]
+    {
         phone.hang_up("c");
         let heard = phone.ended("c")["heard"].clone();
         let of = |hz: u32| heard[hz.to_string()].as_u64().unwrap_or(0);
@@ -99,12 +105,14 @@ fn a_watched_folder_puts_a_new_version_into_service() {
     setup.plugin_dir = Some(folder.clone());
     let centre = Centre::start(&scene, &setup);
     let new = component::version(scene.dir(), "ivr-support", 1);
-    let before = centre.json("/v1/plugins").to_string();
+    let before = centre.digests();
     std::fs::copy(new, folder.join("ivr-support.wasm")).expect("copied");
-    eventually("the new version is in service", s(20), || (centre.json("/v1/plugins").to_string() != before).then_some(()));
+    eventually("the new version is in service", s(20), || (centre.digests() != before).then_some(()));
     // One that is none is refused, and the good one stays.
     std::fs::write(folder.join("ivr-support.wasm"), b"no component").expect("written");
-    eventually("the log says why it is refused", s(10), || centre.log().contains("the new version is refused").then_some(()));
+    eventually("the log says why it is refused", s(10), || {
+        centre.log().contains("the new version is refused").then_some(())
+    });
     let mut phone = crate::flow::caller(&centre, "4930111");
     phone.hears_tone("c", MUSIC_HZ);
     phone.hang_up("c");
