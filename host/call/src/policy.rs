@@ -19,6 +19,8 @@ pub enum Fault {
     Nonsense(String),
     /// It returned an error for the operator.
     Error(String),
+    /// The host had no room to run it, and why; nothing is held against the plugin.
+    Full(String),
 }
 
 impl std::fmt::Display for Fault {
@@ -30,6 +32,7 @@ impl std::fmt::Display for Fault {
             Self::Memory => f.write_str("the plugin wanted more memory than it is allowed"),
             Self::Nonsense(text) => write!(f, "the plugin answered what cannot be: {text}"),
             Self::Error(text) => write!(f, "the plugin says: {text}"),
+            Self::Full(text) => write!(f, "there is no room to run the plugin: {text}"),
         }
     }
 }
@@ -111,7 +114,13 @@ pub trait Policies {
     ///
     /// # Errors
     /// How the plugin failed.
-    fn place(&mut self, tenant: &Name, workgroup: &Name, plugin: &Name, entry: &Entry) -> Result<Placement, Fault>;
+    fn place(
+        &mut self,
+        tenant: &Name,
+        workgroup: &Name,
+        plugin: &Name,
+        entry: &Entry,
+    ) -> Result<Placement, Fault>;
 
     /// Indices into the columns, best first; empty: nobody yet.
     ///

@@ -63,8 +63,10 @@ const BEFORE: &[(&[u8], &[u8])] = &[
 #[must_use]
 pub fn problems(lines: &[Line]) -> Vec<String> {
     let first = |step: u8| lines.iter().position(|line| line.step == step);
-    let mut wrong: Vec<String> =
-        (3..=18).filter(|step| first(*step).is_none()).map(|step| format!("step {step} did not happen")).collect();
+    let mut wrong: Vec<String> = (3..=18)
+        .filter(|step| first(*step).is_none())
+        .map(|step| format!("step {step} did not happen"))
+        .collect();
     for (earlier, later) in BEFORE {
         for (a, b) in earlier.iter().flat_map(|a| later.iter().map(move |b| (*a, *b))) {
             if let (Some(i), Some(j)) = (first(a), first(b))
@@ -77,12 +79,17 @@ pub fn problems(lines: &[Line]) -> Vec<String> {
     for step in 3..=18 {
         let Some(line) = first(step).map(|i| &lines[i]) else { continue };
         let missing = [
-            (matches!(step, 3..=5 | 16) && (line.call_id.is_none() || line.cseq.is_none()), "Call-ID and CSeq"),
+            (
+                matches!(step, 3..=5 | 16) && (line.call_id.is_none() || line.cseq.is_none()),
+                "Call-ID and CSeq",
+            ),
             (matches!(step, 6 | 7) && line.bus_seq.is_none(), "bus sequence"),
             (matches!(step, 10..=15) && line.ticket.is_none(), "ticket"),
             (matches!(step, 14..=18) && line.token.is_none(), "offer token"),
         ];
-        wrong.extend(missing.iter().filter(|(bad, _)| *bad).map(|(_, what)| format!("step {step} has no {what}")));
+        wrong.extend(
+            missing.iter().filter(|(bad, _)| *bad).map(|(_, what)| format!("step {step} has no {what}")),
+        );
     }
     wrong
 }

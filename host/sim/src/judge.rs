@@ -98,14 +98,20 @@ impl Judge {
                 let times = self.opened.entry(*interaction).or_default();
                 *times += 1;
                 if *times > 1 {
-                    self.wrong(now, format!("interaction {interaction} was created {} times", self.opened[interaction]));
+                    self.wrong(
+                        now,
+                        format!("interaction {interaction} was created {} times", self.opened[interaction]),
+                    );
                 }
             }
             Fact::Queued { ticket, interaction, key, key_ms, workgroup, .. } => {
                 if self.keys.insert((*interaction, *key), *ticket).is_some_and(|old| old != *ticket) {
                     self.wrong(now, format!("enqueue {key} of {interaction} has two places"));
                 }
-                self.places.insert(*ticket, Place { key_ms: *key_ms, workgroup: workgroup.clone(), winner: None, active: 0 });
+                self.places.insert(
+                    *ticket,
+                    Place { key_ms: *key_ms, workgroup: workgroup.clone(), winner: None, active: 0 },
+                );
             }
             Fact::Placed { ticket, key_ms } => {
                 if let Some(place) = self.places.get_mut(ticket) {
@@ -123,7 +129,10 @@ impl Judge {
                 }
                 for offer in &record.offers {
                     if offer.result.is_none() && record.end.text != "node-lost" {
-                        self.wrong(now, format!("the record of {} has an offer without an end", record.interaction));
+                        self.wrong(
+                            now,
+                            format!("the record of {} has an offer without an end", record.interaction),
+                        );
                     }
                 }
             }
@@ -153,10 +162,16 @@ impl Judge {
             let person = self.people.entry(offered.agent.clone()).or_default();
             let mut wrong = Vec::new();
             if let Some(other) = person.active {
-                wrong.push(format!("agent {} is offered {} while {other} is on", offered.agent, offered.token));
+                wrong.push(format!(
+                    "agent {} is offered {} while {other} is on",
+                    offered.agent, offered.token
+                ));
             }
             if person.blocked {
-                wrong.push(format!("agent {} is offered a call after {} misses", offered.agent, person.misses));
+                wrong.push(format!(
+                    "agent {} is offered a call after {} misses",
+                    offered.agent, person.misses
+                ));
             }
             if person.logged_out {
                 wrong.push(format!("agent {} is offered a call and is logged out", offered.agent));
@@ -171,7 +186,8 @@ impl Judge {
             for text in wrong {
                 self.wrong(now, text);
             }
-            let token = Token { ticket: offer.ticket, agent: offered.agent.clone(), settled: None, talking: false };
+            let token =
+                Token { ticket: offer.ticket, agent: offered.agent.clone(), settled: None, talking: false };
             if self.tokens.insert(offered.token, token).is_some() {
                 self.wrong(now, format!("token {} is offered twice", offered.token));
             }
@@ -183,10 +199,12 @@ impl Judge {
         match &envelope.body {
             ToDomain::Settled(settled) => {
                 let Some(token) = self.tokens.get_mut(&settled.token) else {
-                    return self.wrong(now, format!("token {} is settled and was never offered", settled.token));
+                    return self
+                        .wrong(now, format!("token {} is settled and was never offered", settled.token));
                 };
                 if let Some(before) = token.settled.replace(settled.result.clone()) {
-                    let text = format!("token {} is settled twice: {before:?}, {:?}", settled.token, settled.result);
+                    let text =
+                        format!("token {} is settled twice: {before:?}, {:?}", settled.token, settled.result);
                     return self.wrong(now, text);
                 }
                 let max_misses = self.places.get(&settled.ticket).and_then(|place| {
@@ -200,7 +218,10 @@ impl Judge {
                     if let Some(place) = self.places.get_mut(&settled.ticket)
                         && let Some(other) = place.winner.replace(settled.token)
                     {
-                        self.wrong(now, format!("place {} has two winners: {other}, {}", settled.ticket, settled.token));
+                        self.wrong(
+                            now,
+                            format!("place {} has two winners: {other}, {}", settled.ticket, settled.token),
+                        );
                     }
                     return;
                 }
@@ -282,10 +303,15 @@ impl Judge {
 
     fn queue(&mut self, now: Now, queue: &QueueView) {
         let mut last = i64::MIN;
-        for entry in queue.entries.iter().filter(|e| matches!(e.state, TicketState::Waiting | TicketState::Returned)) {
+        for entry in
+            queue.entries.iter().filter(|e| matches!(e.state, TicketState::Waiting | TicketState::Returned))
+        {
             self.waited += 1;
             let Some(place) = self.places.get(&entry.ticket) else {
-                self.wrong(now, format!("queue {} shows {}, of which no fact tells", queue.workgroup, entry.ticket));
+                self.wrong(
+                    now,
+                    format!("queue {} shows {}, of which no fact tells", queue.workgroup, entry.ticket),
+                );
                 continue;
             };
             if place.key_ms < last {
@@ -304,10 +330,18 @@ impl Judge {
             .keys()
             .filter(|id| !self.closed.contains_key(*id))
             .map(|id| format!("interaction {id} never closed"))
-            .chain(self.tokens.iter().filter(|(_, t)| t.settled.is_none()).map(|(id, t)| {
-                format!("token {id} for {} was never settled", t.agent)
-            }))
-            .chain(self.tokens.iter().filter(|(_, t)| t.talking).map(|(id, _)| format!("the talk of {id} never ended")))
+            .chain(
+                self.tokens
+                    .iter()
+                    .filter(|(_, t)| t.settled.is_none())
+                    .map(|(id, t)| format!("token {id} for {} was never settled", t.agent)),
+            )
+            .chain(
+                self.tokens
+                    .iter()
+                    .filter(|(_, t)| t.talking)
+                    .map(|(id, _)| format!("the talk of {id} never ended")),
+            )
             .chain(self.places.keys().map(|id| format!("place {id} is still there")))
             .chain(self.people.iter().filter_map(|(name, person)| {
                 person.active.map(|token| format!("agent {name} is stuck with {token}"))

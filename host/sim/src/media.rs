@@ -55,7 +55,8 @@ impl Media {
         let peer = self.legs.get(leg)?.joined?;
         let (here, there) = (self.legs.get(leg)?, self.legs.get(&peer)?);
         let both = |leg: &Leg| leg.remote.as_ref().is_some_and(|r| r.send && r.receive);
-        (there.joined == Some(*leg) && both(here) && both(there)).then(|| there.remote.as_ref().map(|r| r.address))?
+        (there.joined == Some(*leg) && both(here) && both(there))
+            .then(|| there.remote.as_ref().map(|r| r.address))?
     }
 
     /// Whether the leg behind `port` is silent for the watcher: the phone vanished.
@@ -68,14 +69,22 @@ impl Media {
     #[must_use]
     pub fn still(&mut self, event: &Event) -> bool {
         match event {
-            Event::PlayEnded { leg, play, reason: PlayEnd::Finished } => self
-                .legs
-                .get_mut(leg)
-                .is_some_and(|l| l.play == Some(*play) && { l.play = None; true }),
-            Event::Recorded { leg, recording, reason: RecordEnd::MaxTime, .. } => self
-                .legs
-                .get_mut(leg)
-                .is_some_and(|l| l.recording == Some(*recording) && { l.recording = None; true }),
+            Event::PlayEnded { leg, play, reason: PlayEnd::Finished } => {
+                self.legs.get_mut(leg).is_some_and(|l| {
+                    l.play == Some(*play) && {
+                        l.play = None;
+                        true
+                    }
+                })
+            }
+            Event::Recorded { leg, recording, reason: RecordEnd::MaxTime, .. } => {
+                self.legs.get_mut(leg).is_some_and(|l| {
+                    l.recording == Some(*recording) && {
+                        l.recording = None;
+                        true
+                    }
+                })
+            }
             Event::Silent { leg } | Event::Digit { leg, .. } => self.legs.contains_key(leg),
             _ => true,
         }
@@ -117,7 +126,11 @@ impl Media {
             Command::Stop { leg, play } => {
                 let Some(l) = self.legs.get_mut(&leg) else { return out };
                 if play.is_none() || l.play == play {
-                    out.extend(l.play.take().map(|play| (soon, Event::PlayEnded { leg, play, reason: PlayEnd::Stopped })));
+                    out.extend(
+                        l.play
+                            .take()
+                            .map(|play| (soon, Event::PlayEnded { leg, play, reason: PlayEnd::Stopped })),
+                    );
                 }
             }
             Command::Join { a, b } => {
@@ -129,7 +142,11 @@ impl Media {
                     }
                     let Some(l) = self.legs.get_mut(&leg) else { continue };
                     l.joined = Some(peer);
-                    out.extend(l.play.take().map(|play| (soon, Event::PlayEnded { leg, play, reason: PlayEnd::Joined })));
+                    out.extend(
+                        l.play
+                            .take()
+                            .map(|play| (soon, Event::PlayEnded { leg, play, reason: PlayEnd::Joined })),
+                    );
                 }
             }
             Command::Part { a, b } => {
@@ -152,7 +169,10 @@ impl Media {
                     && l.recording == Some(recording)
                 {
                     l.recording = None;
-                    out.push((soon, Event::Recorded { leg, recording, duration_ms: 1, reason: RecordEnd::Stopped }));
+                    out.push((
+                        soon,
+                        Event::Recorded { leg, recording, duration_ms: 1, reason: RecordEnd::Stopped },
+                    ));
                 }
             }
             Command::Close { leg } => {
@@ -161,7 +181,9 @@ impl Media {
                 if let Some(peer) = l.joined.and_then(|peer| self.legs.get_mut(&peer)) {
                     peer.joined = None;
                 }
-                out.extend(l.play.map(|play| (soon, Event::PlayEnded { leg, play, reason: PlayEnd::Stopped })));
+                out.extend(
+                    l.play.map(|play| (soon, Event::PlayEnded { leg, play, reason: PlayEnd::Stopped })),
+                );
                 out.extend(l.recording.map(|recording| {
                     (soon, Event::Recorded { leg, recording, duration_ms: 1, reason: RecordEnd::Closed })
                 }));

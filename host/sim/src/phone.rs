@@ -133,14 +133,15 @@ impl Phone {
         let mut entropy = [0; 32];
         entropy.chunks_mut(8).for_each(|chunk| chunk.copy_from_slice(&random.next_u64().to_le_bytes()));
         let media_waker = waker.clone();
-        let media = MediaThread::start(MediaConfig::new(address, address, rtp_ports, entropy), clock, move |batch| {
-            for event in batch {
-                // A full queue means a phone that has hung: nothing to save.
-                let _ = media_out.try_send(event);
-            }
-            let _ = media_waker.wake();
-        })
-        .context("the phone's media thread cannot be started")?;
+        let media =
+            MediaThread::start(MediaConfig::new(address, address, rtp_ports, entropy), clock, move |batch| {
+                for event in batch {
+                    // A full queue means a phone that has hung: nothing to save.
+                    let _ = media_out.try_send(event);
+                }
+                let _ = media_waker.wake();
+            })
+            .context("the phone's media thread cannot be started")?;
         let config = Config {
             listeners: vec![Listener { id: 0, local }],
             user_agent: "Cordboard-phone".to_owned(),
@@ -240,15 +241,21 @@ impl Body {
         self.poll.registry().register(&mut self.port, SOCKET, Interest::READABLE)?;
         loop {
             let now = self.clock.now();
-            let deadline = [self.endpoint.next_deadline_ns(), self.timers.next_deadline()].into_iter().flatten().min();
-            let wait = deadline.map(|at| Duration::from_nanos(at.saturating_sub(now.mono_ns)) + Duration::from_millis(1));
+            let deadline =
+                [self.endpoint.next_deadline_ns(), self.timers.next_deadline()].into_iter().flatten().min();
+            let wait = deadline
+                .map(|at| Duration::from_nanos(at.saturating_sub(now.mono_ns)) + Duration::from_millis(1));
             match self.poll.poll(&mut events, wait) {
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
                 other => other.context("the phone cannot wait for its socket")?,
             }
             let now = self.clock.now();
             let endpoint = &mut self.endpoint;
-            while self.port.recv_batch(|from, bytes| endpoint.receive(now, 0, from, Bytes::copy_from_slice(bytes)))? > 0 {}
+            while self
+                .port
+                .recv_batch(|from, bytes| endpoint.receive(now, 0, from, Bytes::copy_from_slice(bytes)))?
+                > 0
+            {}
             self.endpoint.tick(now);
             while let Some(leg) = self.timers.expired(now.mono_ns) {
                 self.answer(now, leg);
@@ -275,18 +282,21 @@ impl Body {
     fn obey(&mut self, now: Now, order: Order) {
         match order {
             Order::Register { registrar, user, password } => {
-                let request = self.endpoint.request(now, OutRequest {
-                    method: "REGISTER".to_owned(),
-                    target: format!("sip:{registrar}"),
-                    from: format!("<sip:{user}@{registrar}>"),
-                    to: format!("<sip:{user}@{registrar}>"),
-                    headers: vec![
-                        ("Contact".to_owned(), format!("<sip:{user}@{}>", self.local)),
-                        ("Expires".to_owned(), "3600".to_owned()),
-                    ],
-                    credentials: Some(Credentials { user, password }),
-                    ..OutRequest::default()
-                });
+                let request = self.endpoint.request(
+                    now,
+                    OutRequest {
+                        method: "REGISTER".to_owned(),
+                        target: format!("sip:{registrar}"),
+                        from: format!("<sip:{user}@{registrar}>"),
+                        to: format!("<sip:{user}@{registrar}>"),
+                        headers: vec![
+                            ("Contact".to_owned(), format!("<sip:{user}@{}>", self.local)),
+                            ("Expires".to_owned(), "3600".to_owned()),
+                        ],
+                        credentials: Some(Credentials { user, password }),
+                        ..OutRequest::default()
+                    },
+                );
                 self.registering.insert(request, ());
             }
             Order::Answering(answering) => self.answering = answering,
@@ -338,8 +348,17 @@ impl Body {
                 call.address = Some(address);
                 match std::mem::replace(&mut call.waiting, Waiting::Nothing) {
                     Waiting::Invite { target, number } => {
-                        let local = sdp::Local { address: address.ip(), port: address.port(), session_id: leg.0, version: 1 };
-                        let offer = sdp::offer(&local, &[sdp::Codec::Pcmu, sdp::Codec::Pcma], sdp::Direction::SendRecv);
+                        let local = sdp::Local {
+                            address: address.ip(),
+                            port: address.port(),
+                            session_id: leg.0,
+                            version: 1,
+                        };
+                        let offer = sdp::offer(
+                            &local,
+                            &[sdp::Codec::Pcmu, sdp::Codec::Pcma],
+                            sdp::Direction::SendRecv,
+                        );
                         let invite = Invite {
                             from: format!("<sip:{number}@{}>", self.local),
                             to: format!("<{target}>"),
@@ -384,9 +403,12 @@ impl Body {
     }
 
     fn answer(&mut self, now: Now, leg: LegId) {
-        let Some((_, call)) = self.by_media.get(&leg).and_then(|media| self.calls.get_mut(media)) else { return };
+        let Some((_, call)) = self.by_media.get(&leg).and_then(|media| self.calls.get_mut(media)) else {
+            return;
+        };
         let (Some(address), Some(offer)) = (call.address, call.offer.take()) else { return };
-        let local = sdp::Local { address: address.ip(), port: address.port(), session_id: call.media.0, version: 1 };
+        let local =
+            sdp::Local { address: address.ip(), port: address.port(), session_id: call.media.0, version: 1 };
         match sdp::answer(&offer, &local, &[sdp::Codec::Pcmu, sdp::Codec::Pcma], sdp::Direction::SendRecv) {
             Ok((answer, agreed)) => {
                 self.endpoint.answer(now, leg, Some(&answer));
@@ -456,8 +478,15 @@ impl Body {
                 };
                 let media = self.open();
                 let Answering { tone_hz, listen_hz, .. } = self.answering;
-                let call =
-                    Call { media, address: None, offer: Some(offer), waiting: Waiting::Ring, tone_hz, listen_hz, up: false };
+                let call = Call {
+                    media,
+                    address: None,
+                    offer: Some(offer),
+                    waiting: Waiting::Ring,
+                    tone_hz,
+                    listen_hz,
+                    up: false,
+                };
                 self.calls.insert(media, (Some(leg), call));
                 self.by_media.insert(leg, media);
                 let from = request.from().map(|from| from.uri.to_string()).unwrap_or_default();
@@ -465,7 +494,9 @@ impl Body {
             }
             Event::Answered { leg, response } => {
                 let Some(media) = self.by_media.get(&leg).copied() else { return };
-                if let Ok(agreed) = sdp::Session::parse(response.body()).and_then(|session| sdp::agreed(&session)) {
+                if let Ok(agreed) =
+                    sdp::Session::parse(response.body()).and_then(|session| sdp::agreed(&session))
+                {
                     self.talk(media, &agreed);
                 }
             }
@@ -473,7 +504,12 @@ impl Body {
                 let answer = self.by_media.get(&leg).and_then(|media| {
                     let (_, call) = self.calls.get(media)?;
                     let address = call.address?;
-                    let local = sdp::Local { address: address.ip(), port: address.port(), session_id: media.0, version: 2 };
+                    let local = sdp::Local {
+                        address: address.ip(),
+                        port: address.port(),
+                        session_id: media.0,
+                        version: 2,
+                    };
                     let session = sdp::Session::parse(request.body()).ok()?;
                     let codecs = [sdp::Codec::Pcmu, sdp::Codec::Pcma];
                     Some((*media, sdp::answer(&session, &local, &codecs, sdp::Direction::SendRecv).ok()?))
@@ -499,7 +535,10 @@ impl Body {
             Event::Rejected { leg, status, .. } => self.gone(leg, status),
             Event::Ended { leg, .. } => self.gone(leg, 200),
             Event::Released { leg, .. } => self.gone(leg, 200),
-            Event::Progress { .. } | Event::Confirmed { .. } | Event::OfferResult { .. } | Event::Response { .. } => {}
+            Event::Progress { .. }
+            | Event::Confirmed { .. }
+            | Event::OfferResult { .. }
+            | Event::Response { .. } => {}
         }
     }
 

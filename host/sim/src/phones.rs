@@ -88,18 +88,27 @@ impl Phones {
     }
 
     /// Places a call. Some callers send no offer.
-    pub fn call(&mut self, now: Now, number: &str, target: &str, random: &mut Random) -> Option<(LegId, Later)> {
+    pub fn call(
+        &mut self,
+        now: Now,
+        number: &str,
+        target: &str,
+        random: &mut Random,
+    ) -> Option<(LegId, Later)> {
         let rtp = self.rtp();
         let offer = (random.below(10) > 0).then(|| Self::offer(rtp, sdp::Direction::SendRecv, 1));
         let leg = self
             .endpoint
-            .invite(now, Invite {
-                target: target.to_owned(),
-                from: format!("<sip:{number}@{}>", self.address),
-                to: format!("<{target}>"),
-                sdp: offer,
-                ..Invite::default()
-            })
+            .invite(
+                now,
+                Invite {
+                    target: target.to_owned(),
+                    from: format!("<sip:{number}@{}>", self.address),
+                    to: format!("<{target}>"),
+                    sdp: offer,
+                    ..Invite::default()
+                },
+            )
             .ok()?;
         self.lines.insert(leg, Line { rtp, far_port: None, up: false, who: number.to_owned() });
         // Patience: some give up at every stage, from before the first response on.
@@ -142,7 +151,11 @@ impl Phones {
             }
             Act::Refuse(..) => {}
             Act::HangUp(_) => {
-                if line.up { self.talked += 1 } else { self.given_up += 1 }
+                if line.up {
+                    self.talked += 1
+                } else {
+                    self.given_up += 1
+                }
                 self.endpoint.hang_up(now, leg, None);
                 self.lines.remove(&leg);
             }
@@ -168,7 +181,10 @@ impl Phones {
             Event::Incoming { leg, request, .. } if self.agents => {
                 let rtp = self.rtp();
                 let who = request.request_uri().to_owned();
-                let far_port = sdp::Session::parse(request.body()).ok().and_then(|s| sdp::agreed(&s).ok()).map(|a| a.remote.port());
+                let far_port = sdp::Session::parse(request.body())
+                    .ok()
+                    .and_then(|s| sdp::agreed(&s).ok())
+                    .map(|a| a.remote.port());
                 self.lines.insert(leg, Line { rtp, far_port, up: false, who });
                 let rings = random.below(ms(200));
                 acts.push((rings, Act::Ring(leg)));
@@ -196,7 +212,8 @@ impl Phones {
                 // An INVITE without an offer: the 200 has it and the ACK answers. After one with an
                 // offer the endpoint has sent the ACK and this does nothing.
                 if let Some(session) = session
-                    && let Ok((answer, _)) = sdp::answer(&session, &local, &[sdp::Codec::Pcmu], sdp::Direction::SendRecv)
+                    && let Ok((answer, _)) =
+                        sdp::answer(&session, &local, &[sdp::Codec::Pcmu], sdp::Direction::SendRecv)
                 {
                     self.endpoint.ack(now, leg, &answer);
                 }

@@ -65,7 +65,9 @@ impl Scripts {
     #[must_use]
     pub fn waits_unaware(&self, ticket: Id) -> bool {
         self.running.values().any(|script| {
-            script.ticket == Some(ticket) && !script.hung_up && matches!(script.at, At::Waiting | At::Enqueue | At::Leave)
+            script.ticket == Some(ticket)
+                && !script.hung_up
+                && matches!(script.at, At::Waiting | At::Enqueue | At::Leave)
         })
     }
 
@@ -87,8 +89,11 @@ impl Scripts {
                 // The grace time: most end at once, some need to be dropped.
                 let abandoned = random.below(20) == 0;
                 script.hung_up = true;
-                let (after, how) =
-                    if abandoned { (ms(2_000), ScriptEnd::Abandoned) } else { (random.below(ms(50)), ScriptEnd::Returned) };
+                let (after, how) = if abandoned {
+                    (ms(2_000), ScriptEnd::Abandoned)
+                } else {
+                    (random.below(ms(50)), ScriptEnd::Returned)
+                };
                 self.running.remove(&id);
                 Some((after, id, FromScript::Ended { how, attributes: Vec::new() }))
             }
@@ -100,7 +105,13 @@ impl Scripts {
         }
     }
 
-    fn step(&mut self, id: ScriptId, at: At, result: Result<Done, Failure>, random: &mut Random) -> Option<Later> {
+    fn step(
+        &mut self,
+        id: ScriptId,
+        at: At,
+        result: Result<Done, Failure>,
+        random: &mut Random,
+    ) -> Option<Later> {
         match (at, result) {
             (_, Err(Failure::HungUp)) => None, // `HungUp` itself follows
             (_, Err(Failure::Taken)) => {
@@ -125,7 +136,9 @@ impl Scripts {
             (At::Leave, Ok(Done::Left(Left::Left))) => self.go(id, At::Voicemail, random),
             (At::Leave, Ok(Done::Left(Left::Offered))) => self.go(id, At::Waiting, random),
             (At::Leave, Ok(Done::Left(Left::Taken))) => self.go(id, At::Outcome, random),
-            (At::Outcome, Ok(Done::Outcome(outcome))) if outcome.end == "returned" => self.go(id, At::Waiting, random),
+            (At::Outcome, Ok(Done::Outcome(outcome))) if outcome.end == "returned" => {
+                self.go(id, At::Waiting, random)
+            }
             (At::Outcome, Ok(_)) => self.go(id, At::Survey, random),
             (At::Survey | At::Voicemail | At::Refused, _) => self.end(id, ScriptEnd::Returned, random),
             (_, Err(failure)) => self.end(id, ScriptEnd::Error(format!("{failure:?}")), random),
@@ -150,7 +163,9 @@ impl Scripts {
         script.verb += 1;
         let what = match at {
             At::Answer => Verb::Answer,
-            At::Greeting | At::Refused => Verb::Play { sounds: vec![sound], barge_in: true, clear_digits: false },
+            At::Greeting | At::Refused => {
+                Verb::Play { sounds: vec![sound], barge_in: true, clear_digits: false }
+            }
             At::Menu => gather(1),
             At::Survey => gather(2),
             At::Enqueue => {

@@ -90,7 +90,11 @@ enum Who {
 
 #[derive(Debug)]
 enum Happening {
-    Packet { from: SocketAddr, to: SocketAddr, bytes: Bytes },
+    Packet {
+        from: SocketAddr,
+        to: SocketAddr,
+        bytes: Bytes,
+    },
     Tick(Who),
     ToShard(Envelope<ToShard>),
     ToDomain(Envelope<ToDomain>),
@@ -169,14 +173,19 @@ pub fn run(options: Options) -> Report {
     let mut random = Random::seeded(options.seed);
     let now = Now { mono_ns: secs(1), wall_ms: 1_780_000_000_000 };
     let phone = |local, shard, random: &mut Random| {
-        let config = endpoint::Config { listeners: vec![Listener { id: 0, local }], shard, ..endpoint::Config::default() };
+        let config = endpoint::Config {
+            listeners: vec![Listener { id: 0, local }],
+            shard,
+            ..endpoint::Config::default()
+        };
         Endpoint::new(config, Random::seeded(random.next_u64()))
     };
     let callers = Phones::new(phone(CALLERS, 101, &mut random), CALLERS, false);
     let agents = Phones::new(phone(AGENTS, 102, &mut random), AGENTS, true);
     let config = ShardConfig::new(1, 1, vec![Listener { id: 0, local: CENTRE }], CENTRE.ip());
     let silence = Silence(Arc::new(cordboard_media::clip::Clip::from_samples(&[0; 8_000])));
-    let mut shard = Shard::new(config, options.model.clone(), Arc::new(silence), Random::seeded(random.next_u64()), now);
+    let mut shard =
+        Shard::new(config, options.model.clone(), Arc::new(silence), Random::seeded(random.next_u64()), now);
     shard.seed_bugs(options.shard_bugs);
     let mut domain = Domain::new(options.model.clone(), 1, 1, Random::seeded(random.next_u64()), now);
     domain.seed_bugs(options.domain_bugs);
@@ -317,7 +326,11 @@ impl World {
                 self.command(Command::Queues);
                 let counts = self.domain.counts();
                 if counts.timers.leases != counts.ringing + counts.talking {
-                    let text = format!("{} leases run for {} tokens", counts.timers.leases, counts.ringing + counts.talking);
+                    let text = format!(
+                        "{} leases run for {} tokens",
+                        counts.timers.leases,
+                        counts.ringing + counts.talking
+                    );
                     self.judge.wrong(self.now, text);
                 }
                 if self.now.mono_ns < self.calls_over_ns + secs(200) {
@@ -339,7 +352,8 @@ impl World {
         let count = self.settled.len() as u64;
         if count > 0 {
             let mut settled = self.settled[self.random.below(count) as usize].clone();
-            settled.result = if self.random.below(2) == 0 { OfferResult::Accepted } else { OfferResult::NoAnswer };
+            settled.result =
+                if self.random.below(2) == 0 { OfferResult::Accepted } else { OfferResult::NoAnswer };
             let envelope = Envelope {
                 from: 99,
                 epoch: 1,
@@ -359,7 +373,12 @@ impl World {
         let tenant = &self.options.model.tenants[0];
         let agent = &tenant.agents[self.random.below(tenant.agents.len() as u64) as usize];
         let (tenant, agent) = (tenant.name.to_string(), agent.name.to_string());
-        let set = |ready| Command::SetReady { tenant: tenant.clone(), agent: agent.clone(), ready, reason: "pause".to_owned() };
+        let set = |ready| Command::SetReady {
+            tenant: tenant.clone(),
+            agent: agent.clone(),
+            ready,
+            reason: "pause".to_owned(),
+        };
         match self.random.below(6) {
             0 => {
                 self.command(Command::LogOut { tenant: tenant.clone(), agent: agent.clone() });
@@ -409,7 +428,8 @@ impl World {
                     self.last_script_ns = self.last_script_ns.max(self.now.mono_ns) + 1_000;
                     self.at(self.last_script_ns, Happening::ToScript(script, message));
                 }
-                shard::Output::Fact(Fact::DialogUp { .. } | Fact::DialogDown { .. }) | shard::Output::Gone { .. } => {}
+                shard::Output::Fact(Fact::DialogUp { .. } | Fact::DialogDown { .. })
+                | shard::Output::Gone { .. } => {}
                 shard::Output::Fact(other) => {
                     self.judge.wrong(self.now, format!("the shard writes a fact of the domain: {other:?}"));
                 }
@@ -442,7 +462,9 @@ impl World {
 
     fn domain(&mut self, input: domain::Input) {
         let log_out = match &input {
-            domain::Input::Command { command: Command::LogOut { agent, .. }, .. } => Some(Name::from(agent.as_str())),
+            domain::Input::Command { command: Command::LogOut { agent, .. }, .. } => {
+                Some(Name::from(agent.as_str()))
+            }
             _ => None,
         };
         let mut out = Vec::new();
@@ -476,7 +498,9 @@ impl World {
             (Command::LogIn { agent, ready, .. } | Command::SetReady { agent, ready, .. }, Reply::Done) => {
                 self.judge.agent_set(&agent.as_str().into(), ready, !ready);
             }
-            (Command::LogOut { agent, .. }, Reply::Done) => self.judge.agent_set(&agent.as_str().into(), false, true),
+            (Command::LogOut { agent, .. }, Reply::Done) => {
+                self.judge.agent_set(&agent.as_str().into(), false, true)
+            }
             _ => {}
         }
     }
@@ -507,7 +531,9 @@ impl World {
         self.talking.insert(settled.token, settled.agent.clone());
         self.after(ms(20), Happening::Aware(settled.token, settled.ticket));
         let user = format!("sip:{}@", settled.agent);
-        let Some(line) = self.agents.lines.values().find(|l| l.up && l.who.starts_with(&user)) else { return };
+        let Some(line) = self.agents.lines.values().find(|l| l.up && l.who.starts_with(&user)) else {
+            return;
+        };
         let Some(port) = line.far_port else { return };
         match self.media.other_end(port) {
             Some(far) if far.ip() == CALLERS.ip() => self.report.heard += 1,
@@ -591,7 +617,9 @@ impl World {
                 Who::Shard | Who::Domain => return,
             };
             match phones.endpoint.poll() {
-                Some(endpoint::Output::Send(datagram)) => self.send(address, datagram.to, datagram.bytes.into()),
+                Some(endpoint::Output::Send(datagram)) => {
+                    self.send(address, datagram.to, datagram.bytes.into())
+                }
                 Some(endpoint::Output::Event(event)) => {
                     let acts = phones.hear(self.now, event, ring_timeout_ms, &mut self.random);
                     self.acts(who, acts);
@@ -608,10 +636,15 @@ impl World {
         left.extend((self.media.open() > 0).then(|| format!("{} media legs are open", self.media.open())));
         left.extend((self.scripts.running() > 0).then(|| format!("{} scripts run", self.scripts.running())));
         let dark = self.agents.dark.len();
-        for (whose, endpoint, may) in [("callers", &self.callers.endpoint, 0), ("agents", &self.agents.endpoint, dark)] {
+        for (whose, endpoint, may) in
+            [("callers", &self.callers.endpoint, 0), ("agents", &self.agents.endpoint, dark)]
+        {
             let counts = endpoint.counts();
             if counts.legs > may || (may == 0 && counts.transactions > 0) {
-                left.push(format!("the {whose}' phones hold {} legs and {} transactions", counts.legs, counts.transactions));
+                left.push(format!(
+                    "the {whose}' phones hold {} legs and {} transactions",
+                    counts.legs, counts.transactions
+                ));
             }
         }
         let shard = self.shard.counts();
@@ -623,7 +656,8 @@ impl World {
             && domain.waiting + domain.offered + domain.taken + domain.listed == 0
             && domain.ringing + domain.talking + domain.agents_reserved + domain.agents_busy == 0
             && domain.backlog == 0
-            && domain.timers.leases + domain.timers.agents + domain.timers.plans + domain.timers.positions == 0
+            && domain.timers.leases + domain.timers.agents + domain.timers.plans + domain.timers.positions
+                == 0
             && domain.timers.deferred == 0;
         if !at_rest {
             left.push(format!("the domain is not at rest: {domain:?}"));
@@ -642,7 +676,9 @@ impl World {
 }
 
 /// What a message is after it was written down and read: nothing else can reach the other side.
-fn through_the_wire<M: serde::Serialize + serde::de::DeserializeOwned>(envelope: &Envelope<M>) -> Envelope<M> {
+fn through_the_wire<M: serde::Serialize + serde::de::DeserializeOwned>(
+    envelope: &Envelope<M>,
+) -> Envelope<M> {
     let bytes = postcard::to_stdvec(envelope).expect("a message can be written");
     postcard::from_bytes(&bytes).expect("a message can be read back")
 }

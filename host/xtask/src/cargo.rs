@@ -77,9 +77,9 @@ pub(crate) fn cache() -> PathBuf {
     if let Some(dir) = std::env::var_os("CORDBOARD_CACHE") {
         return dir.into();
     }
-    let base = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).or_else(|| {
-        std::env::var_os("HOME").map(|home| Path::new(&home).join(".cache"))
-    });
+    let base = std::env::var_os("XDG_CACHE_HOME")
+        .map(PathBuf::from)
+        .or_else(|| std::env::var_os("HOME").map(|home| Path::new(&home).join(".cache")));
     base.unwrap_or_else(std::env::temp_dir).join("cordboard")
 }
 

@@ -18,7 +18,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
 ];
 
 /// Crates that pure code may not even name.
-const WORLDLY: &[&str] = &["tokio", "mio", "wasmtime", "wasmtime-wasi", "socket2", "hyper", "axum", "rusqlite", "libc"];
+const WORLDLY: &[&str] =
+    &["tokio", "mio", "wasmtime", "wasmtime-wasi", "socket2", "hyper", "axum", "rusqlite", "libc"];
 const PURE: &[&str] = &["base", "sip", "media", "call"];
 
 /// Checks the manifests.
@@ -26,13 +27,17 @@ pub(crate) fn check() -> Result<()> {
     let mut wrong = Vec::new();
     for (name, may_use) in MAY_USE {
         let path = root().join("host").join(name).join("Cargo.toml");
-        let manifest = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        let manifest =
+            std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
         for dependency in dependencies(&manifest) {
             if let Some(ours) = dependency.strip_prefix("cordboard-")
                 && ours != *name
                 && !may_use.contains(&ours)
             {
-                wrong.push(format!("host/{name} depends on {dependency}; it may depend on: {}", may_use.join(", ")));
+                wrong.push(format!(
+                    "host/{name} depends on {dependency}; it may depend on: {}",
+                    may_use.join(", ")
+                ));
             }
             if PURE.contains(name) && WORLDLY.contains(&dependency.as_str()) {
                 wrong.push(format!("host/{name} is pure and depends on {dependency}"));

@@ -32,12 +32,18 @@ pub(crate) fn programs(names: &[&str]) -> Result<()> {
                 .args(&packages)
                 .env("DEBIAN_FRONTEND", "noninteractive")
         };
-        if install().succeeds() || (program("apt-get").args(["update", "--quiet"]).succeeds() && install().succeeds()) {
+        if install().succeeds()
+            || (program("apt-get").args(["update", "--quiet"]).succeeds() && install().succeeds())
+        {
             return Ok(());
         }
     }
     let names: Vec<&str> = missing.iter().map(|(name, _)| *name).collect();
-    bail!("missing: {}. Install them, on Debian with: apt-get install {}", names.join(", "), packages.join(" "))
+    bail!(
+        "missing: {}. Install them, on Debian with: apt-get install {}",
+        names.join(", "),
+        packages.join(" ")
+    )
 }
 
 /// All programs of the suites.
@@ -70,7 +76,12 @@ pub(crate) fn pjsua2() -> Result<PathBuf> {
     }
     println!("installing pjsua2 into {}", venv.display());
     let made = program("python3").args(["-m", "venv"]).args([&venv]).succeeds();
-    if made && program(&python).args(["-m", "pip", "install", "--quiet", "pjsua2-python==2.15.1.post1"]).succeeds() && works() {
+    if made
+        && program(&python)
+            .args(["-m", "pip", "install", "--quiet", "pjsua2-python==2.15.1.post1"])
+            .succeeds()
+        && works()
+    {
         return Ok(python);
     }
     bail!(

@@ -45,8 +45,13 @@ fn build(package: &Path, gathered: &Path) -> Result<()> {
         .run()?;
     let built = target.join("wasm32-wasip2").join("release").join(format!("{}.wasm", name.replace('-', "_")));
     let component = gathered.join(format!("{name}.wasm"));
-    let bytes = std::fs::read(&built)
-        .with_context(|| format!("{} did not build {}: its package name and its folder's name must agree", name, built.display()))?;
+    let bytes = std::fs::read(&built).with_context(|| {
+        format!(
+            "{} did not build {}: its package name and its folder's name must agree",
+            name,
+            built.display()
+        )
+    })?;
     // Left alone when nothing has changed, so that a watched folder does not see a new version.
     if std::fs::read(&component).ok().as_ref() != Some(&bytes) {
         std::fs::write(&component, bytes).with_context(|| format!("cannot write {}", component.display()))?;

@@ -8,7 +8,8 @@ use crate::cargo::{cargo, release_binary, root};
 use crate::{direction, needs, plugins};
 
 /// Crates that build in seconds: tested with debug assertions on.
-const PURE: &[&str] = &["cordboard-base", "cordboard-sip", "cordboard-media", "cordboard-call", "cordboard-net", "xtask"];
+const PURE: &[&str] =
+    &["cordboard-base", "cordboard-sip", "cordboard-media", "cordboard-call", "cordboard-net", "xtask"];
 /// Crates on top of wasmtime and SQLite: tested as they ship, so that they are compiled once.
 const HEAVY: &[&str] = &["cordboard-bus", "cordboard-store", "cordboard-plugin", "cordboard"];
 

@@ -24,7 +24,8 @@ pub(crate) fn run() -> Vec<Figure> {
     let silent = whole_flow("bench-flow", false);
     let heard = whole_flow("bench-flow-rtp", true);
     let asterisk = "Asterisk app_queue, 300 agents (its lower figure)";
-    let figure = |name, value, unit, baseline, of| Figure { name, value, unit, baseline, baseline_value: Some(of) };
+    let figure =
+        |name, value, unit, baseline, of| Figure { name, value, unit, baseline, baseline_value: Some(of) };
     vec![
         figure("flow_cpu_s_per_1000", silent.cpu_s, "s", asterisk, 5.1),
         figure("flow_rtp_cpu_s_per_1000", heard.cpu_s, "s", asterisk, 5.1),
@@ -42,15 +43,25 @@ struct Run {
 
 /// The configuration of the demo, with agents at SIPp and waits cut to what a load can afford.
 fn setup() -> Setup {
-    let mut setup = Setup { rtp_ports: 8_000, serialise_bus: false, policy: Some("policy-skills".into()), ..Setup::default() };
+    let mut setup = Setup {
+        rtp_ports: 8_000,
+        serialise_bus: false,
+        policy: Some("policy-skills".into()),
+        ..Setup::default()
+    };
     setup.plugin("policy-skills", "policy-skills").set("ivr-support", "menu", "true").group("wrap_up_s", "0");
     setup
 }
 
 /// A scenario of `tests/sipp`, its audio inactive unless it is to be heard.
 fn scenario(scene: &Scene, name: &str, audio: bool) -> String {
-    let text = std::fs::read_to_string(place::beside(&format!("sipp/{name}.xml"))).expect("the scenario is there");
-    let text = if audio { text } else { text.replace("a=rtpmap:0 PCMU/8000", "a=rtpmap:0 PCMU/8000\n      a=inactive") };
+    let text =
+        std::fs::read_to_string(place::beside(&format!("sipp/{name}.xml"))).expect("the scenario is there");
+    let text = if audio {
+        text
+    } else {
+        text.replace("a=rtpmap:0 PCMU/8000", "a=rtpmap:0 PCMU/8000\n      a=inactive")
+    };
     let file = scene.dir().join(format!("{name}.xml"));
     std::fs::write(&file, text).expect("the scenario can be written");
     file.display().to_string()
@@ -58,9 +69,18 @@ fn scenario(scene: &Scene, name: &str, audio: bool) -> String {
 
 fn callers(scene: &Scene, name: &str, audio: bool, centre: &Centre, calls: u32, per_s: u32) -> Sipp {
     let args = [
-        "-sf".to_owned(), scenario(scene, "caller", audio), "-s".to_owned(), "100".to_owned(),
-        "-m".to_owned(), calls.to_string(), "-r".to_owned(), per_s.to_string(),
-        "-l".to_owned(), "3000".to_owned(), "-recv_timeout".to_owned(), "120000".to_owned(),
+        "-sf".to_owned(),
+        scenario(scene, "caller", audio),
+        "-s".to_owned(),
+        "100".to_owned(),
+        "-m".to_owned(),
+        calls.to_string(),
+        "-r".to_owned(),
+        per_s.to_string(),
+        "-l".to_owned(),
+        "3000".to_owned(),
+        "-recv_timeout".to_owned(),
+        "120000".to_owned(),
         format!("127.0.0.1:{}", centre.ports.redirect),
     ];
     Sipp::run(scene, name, free_port(), &args)
@@ -71,8 +91,13 @@ fn whole_flow(name: &str, audio: bool) -> Run {
     let webhook = Webhook::start();
     let port = free_port();
     let args = [
-        "-sf".to_owned(), scenario(&scene, "agent", audio), "-d".to_owned(), TALK_MS.to_string(),
-        "-l".to_owned(), "3000".to_owned(), "127.0.0.1".to_owned(),
+        "-sf".to_owned(),
+        scenario(&scene, "agent", audio),
+        "-d".to_owned(),
+        TALK_MS.to_string(),
+        "-l".to_owned(),
+        "3000".to_owned(),
+        "127.0.0.1".to_owned(),
     ];
     let _agents = Sipp::run(&scene, "agents", port, &args);
     let mut setup = setup();
@@ -99,7 +124,11 @@ fn whole_flow(name: &str, audio: bool) -> Run {
     eprintln!(
         "{name}: {CALLS} calls at {PER_S} a second, {AGENTS} agents, {records} records, {} events at the HTTP server; {}",
         webhook.events().len(),
-        if audio { "prompts and music sent as RTP, none sent by callers and agents" } else { "no RTP either way" }
+        if audio {
+            "prompts and music sent as RTP, none sent by callers and agents"
+        } else {
+            "no RTP either way"
+        }
     );
     Run { cpu_s: cpu_s * 1_000.0 / f64::from(CALLS), failed }
 }

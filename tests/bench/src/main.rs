@@ -38,7 +38,8 @@ impl Figure {
 
 type Bench = (&'static str, &'static str, fn() -> Vec<Figure>);
 
-const BENCHES: &[Bench] = &[("flow", "the whole flow, signalling by SIPp; memory of waiting calls", flow::run)];
+const BENCHES: &[Bench] =
+    &[("flow", "the whole flow, signalling by SIPp; memory of waiting calls", flow::run)];
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();

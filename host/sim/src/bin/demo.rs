@@ -54,7 +54,8 @@ impl Drop for Centre {
 
 fn run(once: bool) -> Result<()> {
     let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../server/examples");
-    let binary = std::env::var_os("CORDBOARD_BINARY").map_or_else(|| PathBuf::from("cordboard"), PathBuf::from);
+    let binary =
+        std::env::var_os("CORDBOARD_BINARY").map_or_else(|| PathBuf::from("cordboard"), PathBuf::from);
     let delivered = crm()?;
     let data = std::env::temp_dir().join(format!("cordboard-demo-{}", std::process::id()));
     std::fs::create_dir_all(&data)?;
@@ -68,7 +69,8 @@ fn run(once: bool) -> Result<()> {
         .spawn()
         .with_context(|| format!("cannot start {}", binary.display()))?;
     let mut centre = Centre(child);
-    let result = with_centre(&mut centre, &delivered, once).with_context(|| format!("the centre's log is {}", data.join("log").display()));
+    let result = with_centre(&mut centre, &delivered, once)
+        .with_context(|| format!("the centre's log is {}", data.join("log").display()));
     drop(centre);
     if result.is_ok() {
         let _ = std::fs::remove_dir_all(&data);
@@ -85,12 +87,23 @@ fn with_centre(centre: &mut Centre, delivered: &AtomicU64, once: bool) -> Result
         ensure!(start.elapsed() < PATIENCE, "the centre does not answer at http://{API}/v1/healthz");
         std::thread::sleep(Duration::from_millis(50));
     }
-    println!("the centre is up after {:.1} s: API http://{API}, redirect server {REDIRECT}, call centre {CENTRE}", start.elapsed().as_secs_f64());
+    println!(
+        "the centre is up after {:.1} s: API http://{API}, redirect server {REDIRECT}, call centre {CENTRE}",
+        start.elapsed().as_secs_f64()
+    );
     let timeline = follow()?;
 
     let agent = Phone::start(CENTRE.ip(), 41_000..=41_099, 2)?;
-    agent.order(Order::Answering(Answering { after_ms: Some(1_200), tone_hz: AGENT_HZ, listen_hz: CALLER_HZ }));
-    agent.order(Order::Register { registrar: CENTRE, user: "alice".to_owned(), password: "alice".to_owned() });
+    agent.order(Order::Answering(Answering {
+        after_ms: Some(1_200),
+        tone_hz: AGENT_HZ,
+        listen_hz: CALLER_HZ,
+    }));
+    agent.order(Order::Register {
+        registrar: CENTRE,
+        user: "alice".to_owned(),
+        password: "alice".to_owned(),
+    });
     expect(&agent, "alice's phone registers", |told| matches!(told, Told::Registered { status: 200 }))?;
 
     let caller = Phone::start(CENTRE.ip(), 42_000..=42_099, 3)?;
@@ -148,7 +161,9 @@ fn one_call(caller: &Phone, agent: &Phone, timeline: &Receiver<(String, Line)>) 
                     ensure!(hung_up && agent_gone, "the caller was cut off with status {status}");
                     ensure!(caller_heard, "the caller never heard the agent's tone of {AGENT_HZ} Hz");
                     ensure!(agent_heard, "the agent never heard the caller's tone of {CALLER_HZ} Hz");
-                    println!("     the caller heard {AGENT_HZ} Hz, the agent heard {CALLER_HZ} Hz, and both were hung up");
+                    println!(
+                        "     the caller heard {AGENT_HZ} Hz, the agent heard {CALLER_HZ} Hz, and both were hung up"
+                    );
                     // The last lines are on their way.
                     while let Ok((_, line)) = timeline.recv_timeout(Duration::from_millis(500)) {
                         print(&line, began.unwrap_or_default());
@@ -166,7 +181,9 @@ fn one_call(caller: &Phone, agent: &Phone, timeline: &Receiver<(String, Line)>) 
                 _ => {}
             }
         }
-        if answered.is_some_and(|at| at.elapsed() > Duration::from_secs(2)) && !std::mem::replace(&mut pressed, true) {
+        if answered.is_some_and(|at| at.elapsed() > Duration::from_secs(2))
+            && !std::mem::replace(&mut pressed, true)
+        {
             caller.order(Order::Digits("1".to_owned()));
         }
         let talked = talking_since.is_some_and(|at| at.elapsed() > Duration::from_secs(2));
@@ -193,7 +210,8 @@ fn print(line: &Line, began_ns: u64) {
 /// Holds the call against the flow, from what `cordboard call ID --json` shows.
 fn judge(interaction: &str, delivered: &AtomicU64) -> Result<()> {
     let call = api("GET", &format!("/v1/calls/{interaction}"))?;
-    let lines: Vec<Line> = serde_json::from_value(call["timeline"].clone()).context("the call has a timeline")?;
+    let lines: Vec<Line> =
+        serde_json::from_value(call["timeline"].clone()).context("the call has a timeline")?;
     let wrong = problems(&lines);
     ensure!(wrong.is_empty(), "the timeline is not the flow: {}", wrong.join("; "));
     ensure!(call["live"] == Value::Bool(false), "the call's record is not closed");
@@ -228,7 +246,10 @@ fn api(method: &str, path: &str) -> Result<Value> {
 /// HTTP/1.0, so that an answer ends with its connection and is not chunked.
 fn request(method: &str, path: &str) -> Result<TcpStream> {
     let mut stream = TcpStream::connect_timeout(&API, Duration::from_secs(1))?;
-    write!(stream, "{method} {path} HTTP/1.0\r\nHost: {API}\r\nAuthorization: Bearer {TOKEN}\r\nContent-Length: 0\r\n\r\n")?;
+    write!(
+        stream,
+        "{method} {path} HTTP/1.0\r\nHost: {API}\r\nAuthorization: Bearer {TOKEN}\r\nContent-Length: 0\r\n\r\n"
+    )?;
     Ok(stream)
 }
 
@@ -240,7 +261,8 @@ fn follow() -> Result<Receiver<(String, Line)>> {
         for text in BufReader::new(stream).lines().map_while(Result::ok) {
             let Some(data) = text.strip_prefix("data:") else { continue };
             let Ok(value) = serde_json::from_str::<Value>(data) else { continue };
-            let (Some(interaction), Ok(line)) = (value["interaction"].as_str(), serde_json::from_value(value["line"].clone()))
+            let (Some(interaction), Ok(line)) =
+                (value["interaction"].as_str(), serde_json::from_value(value["line"].clone()))
             else {
                 continue;
             };
