@@ -1,5 +1,6 @@
 //! The suites of `cargo xtask test`, in the order of their cost.
 
+use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Result, bail};
@@ -18,7 +19,7 @@ type Suite = (&'static str, &'static str, fn() -> Result<()>);
 const SUITES: &[Suite] = &[
     ("lint", "formatting, clippy with warnings as errors, direction of dependencies", lint),
     ("pure", "the machines: unit and property tests", pure),
-    ("plugins", "the plugins: build, and their own unit tests", plugin_tests),
+    ("plugins", "SDK and plugins: build, and their own unit tests", plugin_tests),
     ("host", "plugin host, store, server", heavy),
     ("simulation", "seeded calls in virtual time, and the seeded bugs that it must find", simulation),
     ("e2e", "calls with SIPp, pjsua2, baresip and tshark", end_to_end),
@@ -79,14 +80,16 @@ fn pure() -> Result<()> {
 fn plugin_tests() -> Result<()> {
     needs::wasm_target()?;
     plugins::build_all()?;
-    for package in plugins::packages()? {
+    let test = |package: &Path, features: &[&str]| {
         cargo()
             .args(["test", "--quiet", "--locked"])
+            .args(features)
             .env("CARGO_TARGET_DIR", crate::cargo::cache().join("guests"))
-            .dir(&package)
-            .run()?;
-    }
-    Ok(())
+            .dir(package)
+            .run()
+    };
+    test(&root().join("sdk/rust"), &["--all-features"])?;
+    plugins::packages()?.iter().try_for_each(|package| test(package, &[]))
 }
 
 fn heavy() -> Result<()> {
