@@ -87,7 +87,10 @@ fn load(
     world: World,
     settings: &[(&str, &str)],
 ) {
-    let bytes = std::fs::read(folder.join(format!("{component}.wasm"))).expect("a component");
+    // Cargo writes underscores; whoever gathers plugins may keep their own names.
+    let bytes = std::fs::read(folder.join(format!("{component}.wasm")))
+        .or_else(|_| std::fs::read(folder.join(format!("{}.wasm", component.replace('_', "-")))))
+        .expect("a component");
     let since = Instant::now();
     registry
         .install(&Install {
@@ -284,7 +287,7 @@ fn waiting(scripts: &Scripts) {
     std::thread::sleep(Duration::from_secs(1));
     println!("and a second of waiting costs {:?} of CPU", cpu() - before);
     for id in 0..count {
-        scripts.stop(ScriptId(id));
+        scripts.tell(ScriptId(id), ToScript::HungUp);
     }
     while scripts.running() > 0 {
         std::thread::sleep(Duration::from_millis(1));

@@ -295,15 +295,17 @@ pub(crate) fn fault<W>(error: &wasmtime::Error, store: &Store<Guest<W>>) -> Faul
             Broken::HostCalls(_) => Fault::Trap(broken.to_string()),
         };
     }
+    if error.is::<wasmtime::PoolConcurrencyLimitError>() {
+        return Fault::Full(
+            "every place for an instance is taken: raise the pool or vm.max_map_count".into(),
+        );
+    }
     match error.downcast_ref::<Trap>() {
         Some(Trap::Interrupt) => Fault::Timeout,
         // An allocator that was refused memory ends in `unreachable`.
         Some(_) if denied => Fault::Memory,
         Some(trap) => Fault::Trap(describe(error, *trap)),
         None if denied => Fault::Memory,
-        None if error.is::<wasmtime::PoolConcurrencyLimitError>() => {
-            Fault::Trap("every place for an instance is taken: raise the pool or vm.max_map_count".into())
-        }
         None => Fault::Trap(format!("{error:#}")),
     }
 }

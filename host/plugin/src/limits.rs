@@ -49,7 +49,7 @@ pub struct Limits {
     pub http_body_bytes: usize,
     /// HTTP requests of one instance. One more is denied.
     pub http_requests: u32,
-    /// Scripts that run at once. One more is not started: `Missing` with the reason in the log.
+    /// Scripts that run at once. One more is not started: `Full`, and a line in the log.
     pub scripts: usize,
     /// Bytes of a component.
     pub component_bytes: usize,

@@ -18,7 +18,7 @@ use serde::Serialize;
 
 use crate::Digest;
 use crate::engine::{Code, Engine};
-use crate::guest::Context;
+use crate::guest::{Context, Level, LogLine};
 use crate::limits::ms;
 use crate::manifest::{BadManifest, Grants, Manifest};
 use crate::stats::{Snapshot, Stats};
@@ -218,8 +218,15 @@ pub struct Registry(Arc<Shelf>);
 struct Shelf {
     engine: Engine,
     plugins: ArcSwap<BTreeMap<Name, Arc<Plugin>>>,
-    /// Held while something is changed.
+    /// Held by an installation from beginning to end, so that the last one asked for is the one in
+    /// service. Taken before `changing`, and by nobody whom a call waits for.
+    installing: Mutex<()>,
+    /// Held while something is changed: for microseconds, since a domain's thread takes it when its
+    /// policy goes into quarantine. Nothing is compiled or asked under it.
     changing: Mutex<()>,
+    /// When the log last had a line about a full host, in milliseconds since `born`; 0: never.
+    told_full_ms: AtomicU64,
+    born: Instant,
     generations: AtomicU64,
     events: Box<Events>,
 }
@@ -237,7 +244,10 @@ impl Registry {
         Self(Arc::new(Shelf {
             engine,
             plugins: ArcSwap::default(),
+            installing: Mutex::new(()),
             changing: Mutex::new(()),
+            told_full_ms: AtomicU64::new(0),
+            born: Instant::now(),
             generations: AtomicU64::new(0),
             events: Box::new(events),
         }))
@@ -275,26 +285,26 @@ impl Registry {
         let request = if install.manifest.is_some() { &manifest.grants } else { &install.grant };
         let grants = Grants::cut_down(request, &install.grant, &settings);
 
-        let _changing = self.0.changing();
+        let _installing = self.0.installing.lock().unwrap_or_else(PoisonError::into_inner);
         let name: Name = install.name.into();
-        let held = self.0.plugins.load().get(&name).cloned();
-        if let Some(held) = &held
-            && held.world == vetted.world
-            && let Some(active) = held.active.load_full()
-            && active.digest() == vetted.digest
+        let (world, digest) = (vetted.world, vetted.digest);
+        if let Some(active) = self.plugin(&name).filter(|held| held.world == world).and_then(|p| p.active())
+            && active.digest() == digest
             && active.context.settings == settings
             && active.context.grants == grants
             && active.faults().quarantined.is_none()
         {
             return Ok(active);
         }
-        let same_world = held.filter(|held| held.world == vetted.world);
-        let stats = same_world.as_ref().map_or_else(Arc::default, |held| held.stats.clone());
         let failed = |text: String| Refused::Component(vec![Problem::Failed(text)]);
         let (tier, heavy) = inner.tier(&vetted.needs).map_err(failed)?;
+        let stats = self
+            .plugin(&name)
+            .filter(|held| held.world == world)
+            .map_or_else(Arc::default, |held| held.stats.clone());
         let context = Arc::new(Context {
             plugin: name.clone(),
-            digest: vetted.digest,
+            digest,
             settings,
             grants,
             limits: inner.limits.clone(),
@@ -302,13 +312,15 @@ impl Registry {
             logs: inner.logs.clone(),
             heavy,
         });
-        let (world, digest) = (vetted.world, vetted.digest);
         let (code, description) = at_low_priority(|| {
             let code = inner.ready(tier, world, digest, install.bytes)?;
             let description = crate::describe::ask(&self.0.engine, &tier.engine, &context, &code)?;
             Ok((Arc::new(code), description))
         })
         .map_err(failed)?;
+        // Only now, since what waits for this lock may be the thread that a call waits for. Meanwhile
+        // the plugin may have been removed, rolled back or put in quarantine.
+        let _changing = self.0.changing();
         let version = Arc::new(Version {
             context,
             code,
@@ -318,7 +330,8 @@ impl Registry {
             generation: self.0.generations.fetch_add(1, Relaxed) + 1,
             faults: Mutex::default(),
         });
-        let replaced = match same_world {
+        let held = self.plugin(&name).filter(|held| held.world == world);
+        let replaced = match held {
             Some(plugin) => plugin.put(version.clone()),
             None => {
                 let plugin = Plugin {
@@ -414,8 +427,10 @@ impl Registry {
     /// Notes that a version has failed, and puts it in quarantine when it does too often.
     pub(crate) fn fault(&self, version: &Version, fault: &Fault) {
         version.context.stats.count(fault);
-        if matches!(fault, Fault::Missing | Fault::Error(_)) {
-            return;
+        match fault {
+            Fault::Missing | Fault::Error(_) => return,
+            Fault::Full(_) => return self.0.tell_full(version, fault),
+            _ => {}
         }
         let limits = &version.context.limits;
         let now = Instant::now();
@@ -465,6 +480,23 @@ impl Shelf {
         self.changing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Logs that there is no room, at most once a second: there may be as many of it as calls.
+    fn tell_full(&self, version: &Version, fault: &Fault) {
+        let now_ms = u64::try_from(self.born.elapsed().as_millis()).unwrap_or(u64::MAX).max(1);
+        let told_ms = self.told_full_ms.load(Relaxed);
+        let due = told_ms == 0 || now_ms.saturating_sub(told_ms) >= 1_000;
+        if due && self.told_full_ms.compare_exchange(told_ms, now_ms, Relaxed, Relaxed).is_ok() {
+            let context = &version.context;
+            context.logs.line(LogLine {
+                plugin: context.plugin.clone(),
+                digest: context.digest,
+                interaction: None,
+                level: Level::Error,
+                text: format!("{fault} ({} times so far)", context.stats.snapshot().no_room),
+            });
+        }
+    }
+
     fn shelve(&self, change: impl FnOnce(&mut BTreeMap<Name, Arc<Plugin>>)) {
         let mut plugins = BTreeMap::clone(&self.plugins.load());
         change(&mut plugins);
@@ -489,6 +521,10 @@ impl Plugin {
     /// The generation in service, 0 for none. Cheap: a policy asks at every question.
     pub(crate) fn generation(&self) -> u64 {
         self.active.load().as_ref().map_or(0, |version| version.generation)
+    }
+
+    fn active(&self) -> Option<Arc<Version>> {
+        self.active.load_full()
     }
 
     fn history(&self) -> MutexGuard<'_, Vec<Arc<Version>>> {

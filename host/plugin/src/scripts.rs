@@ -4,12 +4,13 @@
 //! [`Scripts::tell`] for what the shard says to it. Verbs and the end go to the shard's
 //! [`VerbSink`]. A script never holds up its call, and a script that traps is never run again.
 
-use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use cordboard_base::Map;
 use cordboard_call::Name;
 use cordboard_call::policy::Fault;
 use cordboard_call::script::{CallInfo, FromScript, ScriptEnd, ScriptId, ToScript};
@@ -31,7 +32,7 @@ pub struct Scripts(Arc<Inner>);
 struct Inner {
     registry: Registry,
     around: Arc<Around>,
-    running: Mutex<HashMap<ScriptId, Arc<Mailbox>>>,
+    running: Mutex<Map<ScriptId, Arc<Mailbox>>>,
 }
 
 impl std::fmt::Debug for Scripts {
@@ -54,23 +55,42 @@ impl Scripts {
     }
 
     /// Starts a script. Whatever happens, `sink` gets exactly one [`FromScript::Ended`], and
-    /// nothing after it; a script that cannot be started ends at once.
+    /// nothing after it; a script that cannot be started ends at once. `sink` is never called on
+    /// the caller's thread, which may be the one that empties the queue behind it.
     ///
     /// The identifier must not be in use: a second script of the same one ends at once.
     pub fn start(&self, id: ScriptId, plugin: &Name, info: CallInfo, sink: Arc<dyn VerbSink>) {
         let engine = self.0.registry.engine();
-        let end = |how| sink.send(id, FromScript::Ended { how, attributes: Vec::new() });
+        let end = |fault| {
+            let sink = sink.clone();
+            engine.runtime().spawn(async move {
+                let how = ScriptEnd::Fault(fault);
+                sink.send(id, FromScript::Ended { how, attributes: Vec::new() });
+            });
+        };
         let Some(version) = self.0.registry.serving(plugin, World::IvrScript) else {
-            return end(ScriptEnd::Fault(Fault::Missing));
+            return end(Fault::Missing);
         };
         let mailbox = Arc::new(Mailbox::default());
         {
             let mut running = self.0.running();
-            if running.contains_key(&id) || running.len() >= engine.limits().scripts {
-                drop(running);
-                return end(ScriptEnd::Fault(Fault::Missing));
+            let (most, runs) = (engine.limits().scripts, running.len());
+            let full = match running.entry(id) {
+                Entry::Vacant(place) if runs < most => {
+                    place.insert(mailbox.clone());
+                    None
+                }
+                Entry::Vacant(_) => {
+                    Some(format!("{most} scripts run, as many as may at once: raise `max_scripts`"))
+                }
+                Entry::Occupied(_) => Some(format!("a script of the number {} runs already", id.0)),
+            };
+            drop(running);
+            if let Some(text) = full {
+                let fault = Fault::Full(text);
+                self.0.registry.fault(&version, &fault);
+                return end(fault);
             }
-            running.insert(id, mailbox.clone());
         }
         version.context.stats.questions.fetch_add(1, Relaxed);
         version.context.stats.running.fetch_add(1, Relaxed);
@@ -107,14 +127,6 @@ impl Scripts {
         }
     }
 
-    /// Ends a script at once, without a grace time: as [`ScriptEnd::Abandoned`].
-    pub fn stop(&self, id: ScriptId) {
-        let mailbox = self.0.running().get(&id).cloned();
-        if let Some(mailbox) = mailbox {
-            mailbox.stop();
-        }
-    }
-
     /// Scripts that run now.
     #[must_use]
     pub fn running(&self) -> usize {
@@ -123,7 +135,7 @@ impl Scripts {
 }
 
 impl Inner {
-    fn running(&self) -> MutexGuard<'_, HashMap<ScriptId, Arc<Mailbox>>> {
+    fn running(&self) -> MutexGuard<'_, Map<ScriptId, Arc<Mailbox>>> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -144,10 +156,8 @@ async fn run(
             instance.call_run(&mut *store, Resource::<CallHandle>::new_own(0)).await
         });
         let grace = async {
-            if !mailbox.hung_up().await {
-                let grace = ms(version.context.limits.grace_ms);
-                let _ = tokio::time::timeout(grace, mailbox.stopped()).await;
-            }
+            mailbox.hung_up().await;
+            tokio::time::sleep(ms(version.context.limits.grace_ms)).await;
         };
         let mut script = pin!(script);
         tokio::select! {

@@ -17,6 +17,7 @@ pub struct Stats {
     pub(crate) memory: AtomicU64,
     pub(crate) nonsense: AtomicU64,
     pub(crate) errors: AtomicU64,
+    pub(crate) no_room: AtomicU64,
     pub(crate) abandoned: AtomicU64,
     pub(crate) cpu_ns: AtomicU64,
     pub(crate) memory_peak_bytes: AtomicU64,
@@ -43,6 +44,8 @@ pub struct Snapshot {
     pub nonsense: u64,
     /// Answers that were an error for the operator.
     pub errors: u64,
+    /// Questions and scripts that the host had no room to run.
+    pub no_room: u64,
     /// Scripts dropped at the end of their grace time.
     pub abandoned: u64,
     /// CPU of all instances in nanoseconds.
@@ -71,6 +74,7 @@ impl Stats {
             memory: self.memory.load(Relaxed),
             nonsense: self.nonsense.load(Relaxed),
             errors: self.errors.load(Relaxed),
+            no_room: self.no_room.load(Relaxed),
             abandoned: self.abandoned.load(Relaxed),
             cpu_ns: self.cpu_ns.load(Relaxed),
             memory_peak_bytes: self.memory_peak_bytes.load(Relaxed),
@@ -88,6 +92,7 @@ impl Stats {
             Fault::Memory => &self.memory,
             Fault::Nonsense(_) => &self.nonsense,
             Fault::Error(_) => &self.errors,
+            Fault::Full(_) => &self.no_room,
             Fault::Missing => return,
         };
         counter.fetch_add(1, Relaxed);

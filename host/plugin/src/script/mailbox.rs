@@ -30,8 +30,6 @@ struct Inner {
     done: Option<Result<Done, Failure>>,
     tickets: Vec<(Id, TicketView)>,
     hung_up: bool,
-    /// Drop the script without a grace time.
-    stop: bool,
     /// The script's task: all its futures are polled by it.
     waker: Option<Waker>,
 }
@@ -72,14 +70,6 @@ impl Mailbox {
         wake(inner);
     }
 
-    /// Makes the script's task end at once.
-    pub(crate) fn stop(&self) {
-        let mut inner = self.lock();
-        inner.stop = true;
-        inner.hung_up = true;
-        wake(inner);
-    }
-
     /// Notes which verb is waited for. False when the caller is gone: the verb need not be sent.
     pub(crate) fn expect(&self, verb: u32) -> bool {
         let mut inner = self.lock();
@@ -110,24 +100,11 @@ impl Mailbox {
         })
     }
 
-    /// Waits for the hang-up; true when there is no grace time.
-    pub(crate) fn hung_up(&self) -> impl Future<Output = bool> {
+    /// Waits for the hang-up.
+    pub(crate) fn hung_up(&self) -> impl Future<Output = ()> {
         poll_fn(|cx| {
             let mut inner = self.lock();
             if inner.hung_up {
-                Poll::Ready(inner.stop)
-            } else {
-                inner.wait(cx.waker());
-                Poll::Pending
-            }
-        })
-    }
-
-    /// Waits until the script is to be dropped whatever it does.
-    pub(crate) fn stopped(&self) -> impl Future<Output = ()> {
-        poll_fn(|cx| {
-            let mut inner = self.lock();
-            if inner.stop {
                 Poll::Ready(())
             } else {
                 inner.wait(cx.waker());

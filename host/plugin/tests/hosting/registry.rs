@@ -1,8 +1,11 @@
 //! Versions: swap, roll back, quarantine, listing, the code cache.
 
-use cordboard_call::policy::Fault;
+use std::time::{Duration, Instant};
+
+use cordboard_call::Name;
+use cordboard_call::policy::{Entry, Fault, Policies};
 use cordboard_call::router::{Incoming, Route};
-use cordboard_plugin::{Limits, PluginEvent, Refused, Routers, World};
+use cordboard_plugin::{Limits, PluginEvent, Refused, Routers, WasmPolicies, World};
 
 use crate::harness::{Host, eventually, limits, noon, wait};
 
@@ -18,7 +21,7 @@ fn incoming() -> Incoming {
     }
 }
 
-fn route(host: &Host) -> Result<Route, Fault> {
+pub(crate) fn route(host: &Host) -> Result<Route, Fault> {
     wait(Routers::new(host.registry.clone()).ask_route(&"router".into(), &incoming(), noon()))
 }
 
@@ -57,6 +60,34 @@ fn a_version_without_an_earlier_one_rests_and_is_tried_again() {
     assert!(host.registry.list()[0].quarantined);
     eventually("it is tried again", || matches!(route(&host), Err(Fault::Trap(_))));
     assert!(host.events.lock().unwrap().iter().any(|event| matches!(event, PluginEvent::OnProbation { .. })));
+}
+
+/// The domain's thread puts its policy in quarantine: it must not wait for a compiler.
+#[test]
+fn a_policy_goes_into_quarantine_while_another_component_is_examined() {
+    let describe_ms = 4_000;
+    let host = Host::with(Limits { quarantine_faults: 2, describe_ms, ..limits() }, 16);
+    let good = host.load("policy", "misbehave_policy", World::QueuePolicy);
+    host.load_with("policy", "misbehave_policy", World::QueuePolicy, &[("mode", "trap")]).expect("installed");
+    std::thread::scope(|scope| {
+        let install = scope.spawn(|| {
+            host.load_with("router", "misbehave_router", World::CallRouter, &[("mode", "describe-loop")])
+        });
+        std::thread::sleep(Duration::from_millis(300));
+        let since = Instant::now();
+        let mut policies = WasmPolicies::new(host.registry.clone());
+        let entry = Entry { arrived_ms: 1, now_ms: 2, priority: 0, skills: Vec::new(), misses: 0 };
+        let at: (Name, Name) = ("demo".into(), "support".into());
+        let answer = policies.place(&at.0, &at.1, &"policy".into(), &entry);
+        assert!(matches!(answer, Err(Fault::Trap(_))), "{answer:?}");
+        assert!(policies.place(&at.0, &at.1, &"policy".into(), &entry).is_ok(), "the good one is back");
+        assert!(!install.is_finished(), "the component is still being examined");
+        assert!(since.elapsed() < Duration::from_millis(describe_ms / 2), "{:?}", since.elapsed());
+        assert_eq!(host.registry.active("policy").expect("in service").digest(), good.digest());
+        let refused = install.join().expect("it comes to an end").expect_err("it describes nothing");
+        assert!(refused.to_string().contains("describe"), "{refused}");
+    });
+    assert!(host.registry.active("router").is_none());
 }
 
 #[test]

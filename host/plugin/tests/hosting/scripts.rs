@@ -1,14 +1,15 @@
 //! A script and its shard.
 
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use cordboard_base::Id;
 use cordboard_call::messages::{Outcome, TicketState};
 use cordboard_call::policy::Fault;
-use cordboard_call::script::{Done, Failure, FromScript, Left, ScriptEnd, Sound, ToScript, Verb};
-use cordboard_plugin::{Limits, World};
+use cordboard_call::script::{Done, Failure, FromScript, Left, ScriptEnd, ScriptId, Sound, ToScript, Verb};
+use cordboard_plugin::{Limits, VerbSink, World};
 
-use crate::harness::{Host, eventually, limits};
+use crate::harness::{Host, PATIENCE, eventually, info, limits};
 
 fn misbehaving() -> Host {
     let host = Host::new();
@@ -90,7 +91,7 @@ fn a_neighbour_goes_on_beside_loops_and_memory_bombs() {
     assert!(waits[100] < Duration::from_millis(50), "{:?}", waits[100]);
     assert_eq!(bomb.ended(), ScriptEnd::Fault(Fault::Memory));
     for line in loops {
-        host.scripts.stop(line.id);
+        line.tell(ToScript::HungUp);
         assert_eq!(line.ended(), ScriptEnd::Abandoned);
     }
     let looped_ns = host.registry.stats("ivr").expect("counted").cpu_ns;
@@ -276,13 +277,86 @@ fn a_thousand_scripts_wait_at_once_and_each_is_woken() {
 
 /// One more than the limit is told so, and the others go on.
 #[test]
-fn a_script_too_many_is_not_started() {
-    let host = Host::with(Limits { scripts: 2, ..limits() }, 16);
+fn a_script_too_many_is_not_started_and_the_plugin_is_not_to_blame() {
+    let host = Host::with(Limits { scripts: 2, quarantine_faults: 1, ..limits() }, 16);
     host.load("ivr", "misbehave_ivr", World::IvrScript);
-    let _first = host.call(1, "ivr", &[]).answered();
+    let first = host.call(1, "ivr", &[]).answered();
     let _second = host.call(2, "ivr", &[]).answered();
-    assert_eq!(host.call(3, "ivr", &[]).ended(), ScriptEnd::Fault(Fault::Missing));
+    for id in 3..6 {
+        let how = host.call(id, "ivr", &[]).ended();
+        assert!(
+            matches!(&how, ScriptEnd::Fault(Fault::Full(text)) if text.contains("max_scripts")),
+            "{how:?}"
+        );
+    }
     assert_eq!(host.scripts.running(), 2);
+    assert_eq!(host.registry.stats("ivr").expect("counted").no_room, 3);
+    let told = host.logs.lock().unwrap().iter().filter(|line| line.text.contains("max_scripts")).count();
+    assert!((1..=2).contains(&told), "the log says it once a second, not once a call: {told}");
+    first.verb();
+    first.tell(ToScript::HungUp);
+    assert_eq!(first.ended(), ScriptEnd::Returned);
+    let _third = host.call(6, "ivr", &[]).answered();
+    assert!(!host.registry.list()[0].quarantined);
+}
+
+#[test]
+fn a_second_script_of_a_number_ends_and_the_first_goes_on() {
+    let host = misbehaving();
+    let line = host.call(1, "ivr", &[]).answered();
+    let (verb, ..) = line.verb();
+    assert!(matches!(host.call(1, "ivr", &[]).ended(), ScriptEnd::Fault(Fault::Full(_))));
+    line.done(verb, Ok(Done::Played { by_digit: false }));
+    line.verb();
+    assert_eq!(host.scripts.running(), 1);
+}
+
+/// The caller's thread may be the one that empties the queue behind the sink: it must not wait for itself.
+#[test]
+fn an_end_at_once_is_told_on_another_thread() {
+    let host = Host::with(Limits { scripts: 0, ..limits() }, 16);
+    host.load("ivr", "misbehave_ivr", World::IvrScript);
+    for plugin in ["ivr", "nobody"] {
+        let (tell, told) = mpsc::channel();
+        let sink: Arc<dyn VerbSink> = Arc::new(move |id: ScriptId, message: FromScript| {
+            drop(tell.send((id, message, std::thread::current().id())));
+        });
+        host.scripts.start(ScriptId(9), &plugin.into(), info(&[]), sink);
+        let (id, message, thread) = told.recv_timeout(PATIENCE).expect("it ends");
+        assert!(matches!(message, FromScript::Ended { how: ScriptEnd::Fault(_), .. }), "{message:?}");
+        assert_eq!(id, ScriptId(9));
+        assert_ne!(thread, std::thread::current().id());
+    }
+}
+
+#[test]
+fn a_full_pool_is_named_and_not_held_against_the_plugins() {
+    let host = Host::with(Limits { quarantine_faults: 1, route_ms: 5_000, ..limits() }, 4);
+    host.load("ivr", "misbehave_ivr", World::IvrScript);
+    host.load("router", "misbehave_router", World::CallRouter);
+    let mut waiting = Vec::new();
+    let mut refused = 0;
+    for id in 0..8 {
+        let line = host.call(id, "ivr", &[]);
+        match line.next() {
+            FromScript::Verb { .. } => waiting.push(line),
+            FromScript::Ended { how: ScriptEnd::Fault(Fault::Full(_)), .. } => refused += 1,
+            FromScript::Ended { how, .. } => panic!("{how:?}"),
+        }
+    }
+    assert_eq!((waiting.len(), refused), (4, 4));
+    let answer = crate::registry::route(&host);
+    assert!(matches!(answer, Err(Fault::Full(_))), "{answer:?}");
+    assert!(host.logged("raise the pool"));
+    for line in waiting {
+        line.tell(ToScript::HungUp);
+        line.ended();
+    }
+    assert!(crate::registry::route(&host).is_ok(), "there is room again");
+    let _line = host.call(9, "ivr", &[]).answered();
+    assert!(host.registry.list().iter().all(|plugin| !plugin.quarantined));
+    let stats = host.registry.stats("ivr").expect("counted");
+    assert_eq!((stats.no_room, stats.traps), (4, 0));
 }
 
 fn resident_kib() -> i64 {
