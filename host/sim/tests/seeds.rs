@@ -31,7 +31,7 @@ fn model() -> Arc<Model> {
         name: format!("agent{i}").into(),
         phone: Phone::Address(format!("sip:agent{i}@10.0.2.1:5060")),
         // Every agent serves one of the queues, so that "the head is offered first" can be judged.
-        workgroups: vec![if i % 2 == 0 { "support".into() } else { "sales".into() }],
+        workgroups: vec![if i.is_multiple_of(2) { "support".into() } else { "sales".into() }],
         skills: Vec::new(),
         ready_at_start: true,
     };
