@@ -135,6 +135,8 @@ impl<P: Policies> Loop<P> {
             self.view.rounds.fetch_add(1, Relaxed);
             for _ in 0..BATCH {
                 let Some(mail) = inbox.take() else { break };
+                // Mail may be younger than the round: what it brings about is not dated before it.
+                now = clock.now();
                 match mail {
                     DomainMail::Stop => {
                         self.hand_on(now);

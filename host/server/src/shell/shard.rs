@@ -272,6 +272,8 @@ fn run<P: Plugins>(setup: ShardSetup<P>) {
                 l.carry_out();
                 return;
             }
+            // Mail may be younger than the round: what it brings about is not dated before it.
+            now = clock.now();
             l.mail(now, message);
             mail += 1;
             if mail == MAIL {
