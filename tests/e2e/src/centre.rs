@@ -60,8 +60,12 @@ impl Centre {
     /// # Panics
     /// When it cannot be written.
     pub fn write(&self, setup: &Setup) {
-        let text = setup.toml(&self.ports, &self.dir.join("prompts"));
+        let text = setup.toml(&self.ports, &self.dir.join("prompts"), &self.store());
         std::fs::write(self.config(), text).expect("the configuration is written");
+    }
+
+    fn store(&self) -> PathBuf {
+        self.dir.join("data/cordboard.db")
     }
 
     /// The configuration's file.
@@ -82,11 +86,8 @@ impl Centre {
     /// When it does not come up.
     pub fn spawn(&mut self) {
         self.life += 1;
-        // Compiled components are kept for the next test: the cache is by digest and is the host's own.
-        let code = std::env::temp_dir().join("cordboard-e2e-code");
-        let _ = std::fs::create_dir_all(&code);
-        let _ = std::fs::create_dir_all(self.dir.join("data"));
-        let _ = std::os::unix::fs::symlink(&code, self.dir.join("data/code"));
+        let code = self.store().with_file_name("code");
+        share(&compiled(), &code);
         let log = File::create(self.log_file()).expect("a log");
         let child = Command::new(place::binary())
             .args(["serve", "--config"])
@@ -102,6 +103,7 @@ impl Centre {
         let end = Instant::now() + s(60);
         loop {
             if self.get("/v1/healthz").is_ok_and(|a| a.status == 200) {
+                share(&code, &compiled());
                 return;
             }
             if let Some(status) = self.process.as_mut().and_then(|p| p.try_wait().ok().flatten()) {
@@ -388,6 +390,22 @@ impl Centre {
             // Guests' panics are told by the plugin host as lines of theirs; one of the host's names its thread.
             let panicked = log.lines().any(|l| l.starts_with("thread '") && l.contains("panicked at"));
             assert!(!panicked, "a panic in life {life}:\n{log}");
+        }
+    }
+}
+
+/// Where the suite keeps compiled components, so that only the first centre compiles them.
+fn compiled() -> PathBuf {
+    std::env::temp_dir().join(format!("cordboard-e2e-{}", std::process::id())).join("compiled")
+}
+
+/// Links the host's compiled code from one folder to another. Folders are ours alone: the host takes no other.
+fn share(from: &Path, to: &Path) {
+    use std::os::unix::fs::DirBuilderExt;
+    let _ = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(to);
+    for file in std::fs::read_dir(from).into_iter().flatten().flatten() {
+        if file.path().extension().is_some_and(|e| e == "cwasm") {
+            let _ = std::fs::hard_link(file.path(), to.join(file.file_name()));
         }
     }
 }

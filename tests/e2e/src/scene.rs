@@ -1,12 +1,13 @@
 //! One test's surroundings: a folder for its files, free ports, and the promise that no other test
 //! runs beside it. When the test fails the ends of all logs are printed and the folder stays.
 
-use std::net::UdpSocket;
+use std::net::{TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU16, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 static ALONE: Mutex<()> = Mutex::new(());
+static NEXT: AtomicU16 = AtomicU16::new(0);
 static RTP: AtomicU16 = AtomicU16::new(0);
 
 /// See the module.
@@ -60,19 +61,21 @@ impl Drop for Scene {
     }
 }
 
-/// A loopback port that nobody has now, neither for UDP nor for TCP.
+/// A loopback port that nobody has now, neither for UDP nor for TCP, and that the system gives to nobody by
+/// itself (Linux gives away 32768 and up).
 ///
 /// # Panics
 /// When there is none.
 #[must_use]
 pub fn free_port() -> u16 {
-    for _ in 0..100 {
-        let port = UdpSocket::bind("127.0.0.1:0").and_then(|s| s.local_addr()).expect("a free port").port();
-        if std::net::TcpListener::bind(("127.0.0.1", port)).is_ok() {
+    for _ in 0..4_000 {
+        let port = 28_500
+            + (std::process::id() as u16).wrapping_mul(97).wrapping_add(NEXT.fetch_add(1, Relaxed)) % 4_000;
+        if UdpSocket::bind(("127.0.0.1", port)).is_ok() && TcpListener::bind(("127.0.0.1", port)).is_ok() {
             return port;
         }
     }
-    panic!("no free port in a hundred tries");
+    panic!("no free port from 28500 to 32499");
 }
 
 /// A range of RTP ports below the range that the system gives away by itself.

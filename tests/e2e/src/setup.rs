@@ -193,7 +193,7 @@ impl Setup {
 
     /// The file's text.
     #[must_use]
-    pub fn toml(&self, ports: &Ports, prompts: &Path) -> String {
+    pub fn toml(&self, ports: &Ports, prompts: &Path, store: &Path) -> String {
         let mut t = String::new();
         let quoted = |text: &str| serde_json::Value::String(text.into()).to_string();
         let list = |texts: &[String]| serde_json::to_string(texts).unwrap_or_default();
@@ -204,7 +204,7 @@ impl Setup {
             |token: &str| Sha256::digest(token).iter().fold(String::new(), |t, b| t + &format!("{b:02x}"));
         let _ = write!(
             t,
-            "node = \"e2e\"\nplugin_dir = {}\nwatch_plugins = {}\nserialise_bus = {}\n\n[listen]\nredirect = \"127.0.0.1:{}\"\ncentre = \"127.0.0.1:{}\"\n\n[media]\nports = \"{}-{}\"\n\n[limits]\n{}\n[redirect]\n{}\n[store]\npath = \"data/cordboard.db\"\n\n[api]\nlisten = \"127.0.0.1:{}\"\n[[api.tokens]]\nname = \"operator\"\nsha256 = \"{}\"\n[[api.tokens]]\nname = \"reader\"\nmay = \"read\"\nsha256 = \"{}\"\n\n[log]\nlevel = \"info\"\n\n[[trunks]]\nname = \"carrier\"\nsources = [\"127.0.0.0/8\"]\nmax_calls = 5000\nmax_calls_per_s = 1000\n\n",
+            "node = \"e2e\"\nplugin_dir = {}\nwatch_plugins = {}\nserialise_bus = {}\n\n[listen]\nredirect = \"127.0.0.1:{}\"\ncentre = \"127.0.0.1:{}\"\n\n[media]\nports = \"{}-{}\"\n\n[limits]\n{}\n[redirect]\n{}\n[store]\npath = {}\n\n[api]\nlisten = \"127.0.0.1:{}\"\n[[api.tokens]]\nname = \"operator\"\nsha256 = \"{}\"\n[[api.tokens]]\nname = \"reader\"\nmay = \"read\"\nsha256 = \"{}\"\n\n[log]\nlevel = \"info\"\n\n[[trunks]]\nname = \"carrier\"\nsources = [\"127.0.0.0/8\"]\nmax_calls = 5000\nmax_calls_per_s = 1000\n\n",
             quoted(&self.plugin_dir.clone().unwrap_or_else(crate::place::plugins).display().to_string()),
             self.more.contains("#watch"),
             self.serialise_bus,
@@ -214,6 +214,7 @@ impl Setup {
             ports.rtp.1,
             lines(&self.limits),
             self.redirect,
+            quoted(&store.display().to_string()),
             ports.api,
             hash(TOKEN),
             hash(READER),
