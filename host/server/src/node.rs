@@ -5,6 +5,7 @@
 //! is the first datagram read. End: no new calls, live ones finish, then everything stops.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{Hash, Hasher};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -80,6 +81,8 @@ pub struct Shared {
     /// Whether new calls are refused.
     pub draining: Arc<AtomicBool>,
     reloading: Mutex<()>,
+    /// What each plugin was on disk when it was last put into service from there.
+    from_disk: Mutex<BTreeMap<Name, u64>>,
 }
 
 /// The threads of centre and domain, seen from outside.
@@ -281,7 +284,7 @@ impl Shared {
             let refused = |why: String| ReloadError::Plugin(plugin.name.to_string(), why);
             let bytes = std::fs::read(&plugin.file)
                 .map_err(|e| refused(format!("{}: {e}", plugin.file.display())))?;
-            vetter.check(&bytes, None).map_err(|problems| {
+            vetter.check(&bytes, plugin.expected_world()).map_err(|problems| {
                 refused(problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))
             })?;
             components.push(bytes);
@@ -291,14 +294,22 @@ impl Shared {
             tracing::error!(%error, folder = %new.store.recordings.display(), "folders for recordings cannot be made");
         }
         let mut plugins = BTreeMap::new();
+        let mut from_disk = self.from_disk.lock().unwrap_or_else(PoisonError::into_inner);
         for (plugin, bytes) in new.plugins.iter().zip(&components) {
+            // What has not changed on disk stays as it is in service, be it loaded or rolled back since.
+            let mark = fingerprint(plugin, bytes);
+            if from_disk.insert(plugin.name.clone(), mark) == Some(mark) {
+                continue;
+            }
             let loaded = install(&self.registry, plugin, bytes)
                 .map_err(|why| ReloadError::Plugin(plugin.name.to_string(), why))?;
             plugins.insert(loaded.plugin, loaded.digest);
         }
         for gone in old.plugins.iter().filter(|p| new.plugins.iter().all(|n| n.name != p.name)) {
             self.registry.remove(&gone.name);
+            from_disk.remove(&gone.name);
         }
+        drop(from_disk);
         self.config.store(new.clone());
         self.delivery.configure(adapters(&new));
         if let Some(centre) = &self.centre {
@@ -333,6 +344,14 @@ fn adapters(config: &Config) -> BTreeMap<Name, BTreeSet<Name>> {
         }
     }
     wanted
+}
+
+/// A component as it is on disk, with everything that makes a version of it.
+fn fingerprint(plugin: &config::Plugin, bytes: &[u8]) -> u64 {
+    let mut hash = std::hash::DefaultHasher::new();
+    let manifest = plugin.manifest.as_ref().and_then(|file| std::fs::read(file).ok());
+    (bytes, manifest, &plugin.world, &plugin.grant_http, &plugin.settings).hash(&mut hash);
+    hash.finish()
 }
 
 /// Checks a component and puts it into service.
@@ -478,6 +497,11 @@ impl Node {
         );
         delivery.configure(adapters(&config));
 
+        let from_disk = config
+            .plugins
+            .iter()
+            .filter_map(|p| Some((p.name.clone(), fingerprint(p, &std::fs::read(&p.file).ok()?))))
+            .collect();
         let draining = Arc::new(AtomicBool::new(false));
         let mut threads = Vec::new();
         let (mut media, mut domain_thread) = (None, None);
@@ -536,6 +560,7 @@ impl Node {
             redirect,
             draining,
             reloading: Mutex::new(()),
+            from_disk: Mutex::new(from_disk),
         });
         let (api, serving) = service
             .block_on(crate::api::serve(config.api.listen, shared.clone()))
@@ -833,14 +858,15 @@ fn start_redirect(
 async fn weigh(shared: Arc<Shared>) {
     let Some((outlet, view)) = &shared.redirect else { return };
     let policies = Redirects::new(shared.registry.clone());
-    let mut calls_before = 0;
+    let (mut calls_before, mut asked) = (0, Instant::now());
     loop {
         let config = shared.config();
         let mut wait = Duration::from_secs(1);
         if let Some(policy) = &config.redirect.policy {
             let calls_now = shared.centre.as_ref().map_or(0, |c| c.shard_view.calls_total.load(Relaxed));
-            let rate = calls_now.saturating_sub(calls_before) as u32;
-            calls_before = calls_now;
+            let since = asked.elapsed().as_secs_f64().max(0.1);
+            let rate = (calls_now.saturating_sub(calls_before) as f64 / since) as u32;
+            (calls_before, asked) = (calls_now, Instant::now());
             let live = view.live();
             let nodes: Vec<_> = live
                 .iter()

@@ -1,23 +1,44 @@
 //! What runs beside the calls: the watched plugin folder, and the housekeeping of records.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use crate::library::wall_ms;
 use crate::node::Shared;
 
-/// Deletes records beyond their retention, a part at a time.
+/// Deletes records beyond their retention, and recordings with them.
 pub async fn housekeeping(shared: Arc<Shared>) {
     loop {
         let days = shared.config().store.retention_days;
         if days > 0 {
             let shared = shared.clone();
             let before_ms = wall_ms() - i64::from(days) * 86_400_000;
-            let _ = tokio::task::spawn_blocking(move || shared.journal.retain(before_ms)).await;
+            let _ = tokio::task::spawn_blocking(move || {
+                shared.journal.retain(before_ms);
+                let oldest = SystemTime::now() - Duration::from_secs(u64::from(days) * 86_400);
+                old_recordings(&shared.config().store.recordings, oldest);
+            })
+            .await;
         }
         tokio::time::sleep(Duration::from_secs(600)).await;
+    }
+}
+
+/// Deletes recordings that are older than the records that name them.
+fn old_recordings(folder: &Path, oldest: SystemTime) {
+    let Ok(entries) = std::fs::read_dir(folder) else { return };
+    for entry in entries.flatten() {
+        let path = entry.path();
+        let Ok(meta) = entry.metadata() else { continue };
+        if meta.is_dir() {
+            old_recordings(&path, oldest);
+        } else if meta.modified().is_ok_and(|at| at < oldest)
+            && let Err(error) = std::fs::remove_file(&path)
+        {
+            tracing::warn!(file = %path.display(), %error, "an old recording cannot be deleted");
+        }
     }
 }
 

@@ -46,7 +46,10 @@ impl IntoResponse for Problem {
 /// An error that the framework wrote as plain text (a body that is too long, a query that does not parse) as a problem.
 pub(super) async fn from_plain(response: Response) -> Response {
     let status = response.status();
-    let plain = response.headers().get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"text/plain"));
+    let plain = response
+        .headers()
+        .get(header::CONTENT_TYPE)
+        .is_some_and(|kind| kind.as_bytes().starts_with(b"text/plain"));
     if !plain || !(status.is_client_error() || status.is_server_error()) {
         return response;
     }

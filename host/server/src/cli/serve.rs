@@ -15,6 +15,7 @@ pub(super) fn serve(file: &Path, overrides: Overrides, journal_keep_whole: bool)
     let config = config::load(file, &overrides)?;
     telemetry::start_log(&config.log);
     descriptors();
+    die_whole();
     let roles: Vec<String> = config.roles.iter().map(|r| format!("{r:?}").to_lowercase()).collect();
     let (redirect, centre) = (config.has(Role::Redirect), config.has(Role::Centre));
     let listen = config.listen;
@@ -63,6 +64,26 @@ async fn until_told(node: &Node, hurry: &Arc<AtomicBool>) -> Result<()> {
     Ok(())
 }
 
+/// A panic of a thread that owns calls, queues or the journal ends the process: half a node that looks
+/// healthy loses callers, and a restart recovers from the journal. Plugins' threads may panic alone.
+fn die_whole() {
+    let usual = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        usual(panic);
+        let thread = std::thread::current();
+        let name = thread.name().unwrap_or_default();
+        if name.starts_with("shard")
+            || matches!(name, "domain" | "journal" | "media" | "media-writer" | "redirect")
+        {
+            tracing::error!(
+                thread = name,
+                "a core thread has panicked; the process ends and is to be started again"
+            );
+            std::process::abort();
+        }
+    }));
+}
+
 /// As many descriptors as the system allows: each media leg takes one or two.
 fn descriptors() {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
@@ -83,7 +104,7 @@ pub(super) fn check(file: &Path, overrides: &Overrides) -> Result<()> {
     let mut wrong = Vec::new();
     for plugin in &config.plugins {
         let bytes = std::fs::read(&plugin.file).with_context(|| format!("{}", plugin.file.display()))?;
-        if let Err(problems) = vetter.check(&bytes, None) {
+        if let Err(problems) = vetter.check(&bytes, plugin.expected_world()) {
             for problem in problems {
                 wrong.push(format!(
                     "{}:{}: plugins `{}`: {}: {problem}",

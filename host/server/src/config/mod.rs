@@ -156,6 +156,18 @@ pub struct Plugin {
     pub line: usize,
 }
 
+impl Plugin {
+    /// The world that the manifest or the configuration names, if it is one that this host knows.
+    #[must_use]
+    pub fn expected_world(&self) -> Option<cordboard_plugin::World> {
+        let named = self.world.clone().or_else(|| {
+            let text = std::fs::read_to_string(self.manifest.as_ref()?).ok()?;
+            cordboard_plugin::Manifest::parse(&text).ok().map(|manifest| manifest.world)
+        });
+        named?.parse().ok()
+    }
+}
+
 /// Limits of plugins that an operator may set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PluginLimits {

@@ -28,6 +28,8 @@ pub fn merge(old: &Config, new: Config) -> (Config, Vec<&'static str>) {
         "log" => log,
         "telemetry.otlp" => otlp,
         "speech" => speech,
+        "redirect.capacity" => redirect.capacity,
+        "redirect.name_self" => redirect.name_self,
         "serialise_bus" => serialise_bus,
         "plugin limits (plugin_memory_mib, script_cpu_ms, max_scripts, quarantine_faults)" => plugin_limits,
     }

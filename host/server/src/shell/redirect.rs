@@ -144,8 +144,7 @@ fn run(setup: RedirectSetup) {
         if let Err(error) = poll.poll(&mut events, Some(sleep))
             && error.kind() != std::io::ErrorKind::Interrupted
         {
-            tracing::error!(%error, "polling failed; the redirect role ends");
-            return;
+            panic!("polling failed: {error}");
         }
         waker.clear();
         now = clock.now();

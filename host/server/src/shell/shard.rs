@@ -250,8 +250,7 @@ fn run<P: Plugins>(setup: ShardSetup<P>) {
         if let Err(error) = poll.poll(&mut events, Some(sleep))
             && error.kind() != std::io::ErrorKind::Interrupted
         {
-            tracing::error!(%error, "polling failed; the shard ends");
-            return;
+            panic!("polling failed: {error}");
         }
         // Before draining: whatever comes from now on wakes again.
         waker.clear();
