@@ -4,8 +4,14 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+/// The same folder as `xtask` uses.
 fn cache() -> PathBuf {
-    PathBuf::from(std::env::var_os("HOME").unwrap_or_else(|| "/root".into())).join(".cache/cordboard")
+    if let Some(dir) = std::env::var_os("CORDBOARD_CACHE") {
+        return dir.into();
+    }
+    let home = || std::env::var_os("HOME").map(|home| Path::new(&home).join(".cache"));
+    let base = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).or_else(home);
+    base.unwrap_or_else(std::env::temp_dir).join("cordboard")
 }
 
 fn existing(path: PathBuf, how: &str) -> PathBuf {
