@@ -642,7 +642,9 @@ impl Node {
         }
         drop(self.media.take());
         if let Some(journal) = self.journal.take() {
-            journal.stop();
+            if !journal.stop() {
+                tracing::error!("the last facts could not be written: the disk refuses them");
+            }
         }
         if let Some(service) = self.service.take() {
             service.shutdown_timeout(Duration::from_secs(1));

@@ -305,7 +305,7 @@ impl Worker {
                 let pause = (backing_off_ms * 2).clamp(250, 60_000);
                 let alone = batch.len() == 1;
                 // Without a plugin in service nothing can be said against the event.
-                let counts = fault != Fault::Missing;
+                let counts = !matches!(fault, Fault::Missing | Fault::Full(_));
                 tracing::warn!(adapter = %self.name, %fault, events = batch.len(), retry_in_ms = pause, "an adapter failed; its events are kept");
                 let mut events = batch.iter();
                 for (subject, count) in runs(&batch) {
