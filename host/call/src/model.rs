@@ -74,8 +74,6 @@ pub struct Trunk {
     pub pass_headers: Vec<String>,
     /// In the order preferred in offers that we make.
     pub codecs: Vec<Codec>,
-    /// Where outgoing calls go (`host:port`), when the trunk carries any.
-    pub destination: Option<std::net::SocketAddr>,
 }
 
 /// An address with a prefix length.

@@ -641,10 +641,8 @@ impl Node {
             let _ = domain.join();
         }
         drop(self.media.take());
-        if let Some(journal) = self.journal.take() {
-            if !journal.stop() {
-                tracing::error!("the last facts could not be written: the disk refuses them");
-            }
+        if self.journal.take().is_some_and(|journal| !journal.stop()) {
+            tracing::error!("the last facts could not be written: the disk refuses them");
         }
         if let Some(service) = self.service.take() {
             service.shutdown_timeout(Duration::from_secs(1));

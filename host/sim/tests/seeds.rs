@@ -45,7 +45,6 @@ fn model() -> Arc<Model> {
             max_calls_per_s: 100,
             pass_headers: Vec::new(),
             codecs: vec![Codec::Pcmu, Codec::Pcma],
-            destination: None,
         }],
         tenants: vec![Tenant {
             name: "acme".into(),

@@ -162,7 +162,6 @@ mod tests {
             max_calls_per_s: 1,
             pass_headers: vec![],
             codecs: vec![],
-            destination: None,
         };
         let model =
             Model { node: "r".into(), trunks: vec![trunk], tenants: vec![], limits: Limits::default() };

@@ -240,7 +240,6 @@ mod tests {
                 max_calls_per_s: 2,
                 pass_headers: Vec::new(),
                 codecs: Vec::new(),
-                destination: None,
             }],
             tenants: vec![tenant("a", &["+49*"]), tenant("b", &["+4930*"]), tenant("c", &["+49301"])],
             limits: Limits { max_calls: 3, ..Limits::default() },

@@ -193,7 +193,6 @@ pub fn model() -> Model {
             max_calls_per_s: 100,
             pass_headers: vec!["P-Asserted-Identity".to_owned(), "X-Extra".to_owned()],
             codecs: Vec::new(),
-            destination: None,
         }],
         tenants: vec![Tenant {
             name: "demo".into(),

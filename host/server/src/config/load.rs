@@ -403,9 +403,6 @@ fn read_trunk(s: Section<'_, '_>, places: &mut Places) -> Trunk {
         max_calls_per_s: s.number("max_calls_per_s", 1..=100_000, 200),
         pass_headers: s.texts("pass_headers").into_iter().map(|h| h.value).collect(),
         codecs,
-        destination: s
-            .parsed("destination", "an address with a port, such as \"192.0.2.1:5060\"", |t| t.parse().ok())
-            .map(|a| a.value),
     };
     s.done();
     trunk
