@@ -278,6 +278,9 @@ pub fn run() -> ExitCode {
 }
 
 fn ask(command: Command) -> anyhow::Result<()> {
+    // As every other filter: `cordboard call ID | head` ends quietly when `head` has seen enough.
+    // SAFETY: called before any thread is started; the default action needs no handler.
+    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(talk(command))
 }
