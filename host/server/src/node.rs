@@ -264,7 +264,12 @@ impl Shared {
                 format!("the configuration has no plugin `{name}`{}", config::suggest(name, names)),
             )
         })?;
-        install(&self.registry, plugin, bytes).map_err(|why| Problem::new(422, why))
+        let loaded = install(&self.registry, plugin, bytes).map_err(|why| Problem::new(422, why))?;
+        if std::fs::read(&plugin.file).is_ok_and(|on_disk| on_disk == bytes) {
+            let mut from_disk = self.from_disk.lock().unwrap_or_else(PoisonError::into_inner);
+            from_disk.insert(plugin.name.clone(), fingerprint(plugin, bytes));
+        }
+        Ok(loaded)
     }
 
     /// Reads the configuration anew and applies it without dropping a call.
@@ -298,11 +303,12 @@ impl Shared {
         for (plugin, bytes) in new.plugins.iter().zip(&components) {
             // What has not changed on disk stays as it is in service, be it loaded or rolled back since.
             let mark = fingerprint(plugin, bytes);
-            if from_disk.insert(plugin.name.clone(), mark) == Some(mark) {
+            if from_disk.get(&plugin.name) == Some(&mark) {
                 continue;
             }
             let loaded = install(&self.registry, plugin, bytes)
                 .map_err(|why| ReloadError::Plugin(plugin.name.to_string(), why))?;
+            from_disk.insert(plugin.name.clone(), mark);
             plugins.insert(loaded.plugin, loaded.digest);
         }
         for gone in old.plugins.iter().filter(|p| new.plugins.iter().all(|n| n.name != p.name)) {

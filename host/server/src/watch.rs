@@ -34,7 +34,8 @@ fn old_recordings(folder: &Path, oldest: SystemTime) {
         let Ok(meta) = entry.metadata() else { continue };
         if meta.is_dir() {
             old_recordings(&path, oldest);
-        } else if meta.modified().is_ok_and(|at| at < oldest)
+        } else if path.extension().is_some_and(|kind| kind == "wav" || kind == "part")
+            && meta.modified().is_ok_and(|at| at < oldest)
             && let Err(error) = std::fs::remove_file(&path)
         {
             tracing::warn!(file = %path.display(), %error, "an old recording cannot be deleted");

@@ -256,6 +256,7 @@ fn plugins(t: &mut Text, shared: &crate::node::Shared) {
             ("memory", p.stats.memory),
             ("nonsense", p.stats.nonsense),
             ("error", p.stats.errors),
+            ("full", p.stats.no_room),
         ];
         for (kind, count) in kinds {
             t.sample("plugin_faults_total", &[("plugin", &p.name), ("kind", kind)], count);

@@ -234,7 +234,7 @@ fn read_limits(root: &Section<'_, '_>) -> (Limits, PluginLimits, u64) {
         silent_target_ms: s.seconds_ms("silent_target_s", 0.1..=32.0, d.silent_target_ms),
         script_grace_ms: s.seconds_ms("script_grace_s", 0.0..=60.0, d.script_grace_ms),
         max_interactions: s.number("max_interactions", 1..=1_000_000, d.max_interactions),
-        dialog_probe_ms: d.dialog_probe_ms,
+        dialog_probe_ms: s.seconds_ms("dialog_probe_s", 0.0..=3_600.0, d.dialog_probe_ms),
     };
     let drain = s.seconds_ms("drain_timeout_s", 0.0..=86_400.0, 300_000);
     let plugins = PluginLimits {

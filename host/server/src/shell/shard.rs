@@ -232,6 +232,7 @@ fn run<P: Plugins>(setup: ShardSetup<P>) {
         out: Vec::new(),
     };
     let mut now = clock.now();
+    let mut round_ns = now.mono_ns;
     // Before any new call can use the same names.
     l.facts.extend(orphans.iter().map(|(leg, _)| Fact::DialogDown { leg: *leg }));
     let dialogs: Vec<_> = orphans.into_iter().map(|(_, dialog)| dialog).collect();
@@ -256,13 +257,14 @@ fn run<P: Plugins>(setup: ShardSetup<P>) {
         }
         // Two rounds begin a millisecond apart: under load, what comes meanwhile shares one wake-up,
         // here and at everybody who is told. Nobody hears a millisecond.
-        let since = clock.now().mono_ns.saturating_sub(now.mono_ns);
+        let since = clock.now().mono_ns.saturating_sub(round_ns);
         if !busy && since < ROUND_NS {
             std::thread::sleep(Duration::from_nanos(ROUND_NS - since));
         }
         // Before draining: whatever comes from now on wakes again.
         waker.clear();
         now = clock.now();
+        round_ns = now.mono_ns;
         view.rounds.fetch_add(1, Relaxed);
         for event in &events {
             if let Some(socket) = l.sockets.get_mut(event.token().0) {
