@@ -34,6 +34,8 @@ class Ear(pj.AudioMediaPort):
     def onFrameReceived(self, frame):
         if frame.type != pj.PJMEDIA_FRAME_TYPE_AUDIO or frame.size == 0:
             return
+        if not hasattr(self, "any_ms"):  # a last frame while the call is being taken apart
+            return
         samples = array.array("h", bytes(bytearray(frame.buf)))
         n = len(samples)
         energy = sum(s * s for s in samples) / max(n, 1)
