@@ -92,3 +92,34 @@ pub(crate) fn target_dir() -> PathBuf {
 pub(crate) fn release_binary(name: &str) -> PathBuf {
     target_dir().join("release").join(name)
 }
+
+/// Makes the cache this checkout's. Cargo names a workspace's crates by their path within it and
+/// judges them by time stamps, so what another checkout has built would pass for ours: when the
+/// checkout has changed, our own crates are built anew, and what they depend on is kept.
+pub(crate) fn claim_cache(ours: &[String]) -> Result<()> {
+    let owner = cache().join("checkout");
+    let here = root().display().to_string();
+    if std::fs::read_to_string(&owner).is_ok_and(|last| last == here) {
+        return Ok(());
+    }
+    let fingerprints =
+        ["debug", "release", "wasm32-wasip2/release"].map(|profile| format!("{profile}/.fingerprint"));
+    for folder in [target_dir(), guests_dir()].iter().flat_map(|t| fingerprints.iter().map(|f| t.join(f))) {
+        let Ok(entries) = std::fs::read_dir(&folder) else { continue };
+        for entry in entries.flatten() {
+            let name = entry.file_name();
+            if ours.iter().any(|crate_name| name.to_string_lossy().starts_with(crate_name.as_str())) {
+                std::fs::remove_dir_all(entry.path())
+                    .with_context(|| format!("cannot clear {}", entry.path().display()))?;
+            }
+        }
+    }
+    std::fs::create_dir_all(cache())
+        .and_then(|()| std::fs::write(&owner, here))
+        .context("cannot write into the cache")
+}
+
+/// The target directory of the plugins.
+pub(crate) fn guests_dir() -> PathBuf {
+    cache().join("guests")
+}

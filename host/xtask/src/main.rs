@@ -37,6 +37,9 @@ fn main() -> ExitCode {
 fn run() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let rest = arguments.get(1..).unwrap_or_default();
+    if matches!(arguments.first().map(String::as_str), Some("test" | "demo" | "bench" | "plugins" | "lint")) {
+        cargo::claim_cache(&plugins::own_crates()?)?;
+    }
     match arguments.first().map(String::as_str) {
         Some("test") => suites::test(rest),
         Some("demo") => demo(rest),

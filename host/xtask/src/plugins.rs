@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use crate::cargo::{cache, cargo, root};
+use crate::cargo::{cache, cargo, guests_dir, root};
 
 /// Folders whose packages are plugins.
 const FOLDERS: &[&str] = &["plugins", "tests/plugins"];
@@ -25,6 +25,14 @@ pub(crate) fn packages() -> Result<Vec<PathBuf>> {
     Ok(packages)
 }
 
+/// How the names of this repository's own crates begin.
+pub(crate) fn own_crates() -> Result<Vec<String>> {
+    let mut names = vec!["cordboard".to_owned(), "xtask".to_owned()];
+    let folder = |path: &PathBuf| path.file_name().map(|name| name.to_string_lossy().into_owned());
+    names.extend(packages()?.iter().filter_map(folder));
+    Ok(names)
+}
+
 /// Builds every plugin and gathers component and manifest in one folder, `NAME.wasm` beside `NAME.toml`.
 pub(crate) fn build_all() -> Result<PathBuf> {
     let gathered = cache().join("plugins");
@@ -37,7 +45,7 @@ pub(crate) fn build_all() -> Result<PathBuf> {
 
 fn build(package: &Path, gathered: &Path) -> Result<()> {
     let name = package.file_name().and_then(|name| name.to_str()).context("a plugin's folder has a name")?;
-    let target = cache().join("guests");
+    let target = guests_dir();
     cargo()
         .args(["build", "--release", "--quiet", "--locked", "--target", "wasm32-wasip2"])
         .env("CARGO_TARGET_DIR", &target)

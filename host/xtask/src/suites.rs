@@ -84,7 +84,7 @@ fn plugin_tests() -> Result<()> {
         cargo()
             .args(["test", "--quiet", "--locked"])
             .args(features)
-            .env("CARGO_TARGET_DIR", crate::cargo::cache().join("guests"))
+            .env("CARGO_TARGET_DIR", crate::cargo::guests_dir())
             .dir(package)
             .run()
     };
