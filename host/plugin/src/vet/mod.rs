@@ -1,7 +1,7 @@
 //! Whether a component may come in: what it is, what it needs, what it lacks, in words for a
 //! newcomer.
 //!
-//! Called by [`crate::registry`] before anything is compiled, and by `cordboard plugin check`. It
+//! Called by [`crate::registry`] before anything is compiled, and by `cordboard check`. It
 //! only reads bytes: nothing of the component runs. What passes here still has to pass wasmtime's
 //! exact check of types, its own `describe`, and the operator's grants.
 

@@ -46,7 +46,7 @@ struct Reach {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run a centre until SIGTERM: then no new calls, live ones finish, and it ends. A second SIGTERM ends it at once.
+    /// Run a centre until SIGTERM: then no new calls, live ones finish, and it ends. A second SIGTERM clears them and ends it.
     Serve {
         /// The configuration.
         #[arg(long, short, value_name = "FILE")]
