@@ -1,0 +1,424 @@
+//! Builds a node up: threads, sockets, plugins, in the order in which each needs the one before.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+use arc_swap::ArcSwap;
+use cordboard_bus::{Link, Outlet};
+use cordboard_call::Name;
+use cordboard_call::facts::Fact;
+use cordboard_call::router::Incoming;
+use cordboard_call::script::{CallInfo, FromScript, ScriptId, ToScript};
+use cordboard_call::shard::ShardConfig;
+use cordboard_net::Clock;
+use cordboard_net::media::MediaThread;
+use cordboard_net::udp::{Options as PortOptions, Port};
+use cordboard_plugin::{
+    Adapters, Engine, EngineConfig, LogLine, PluginEvent, Registry, Routers, Scripts, VerbSink, WasmPolicies,
+};
+use cordboard_sip::endpoint::{DialogRecord, Listener};
+use cordboard_store::{Durability, Journal, Options as StoreOptions};
+
+use super::reload::{adapters, fingerprint, install, make_folders};
+use super::weigh::weigh;
+use super::{Centre, Node, ServeOptions, Shared};
+use crate::config::{Config, Role};
+use crate::cti::Delivery;
+use crate::http::HttpClient;
+use crate::library::{ForScripts, Library, wall_ms};
+use crate::shell::domain::{DomainMail, DomainSetup, DomainView};
+use crate::shell::redirect::{Beside, RedirectMail, RedirectSetup, RedirectView};
+use crate::shell::release::{Releaser, Told};
+use crate::shell::shard::{self, Plugins, ShardMail, ShardSetup, ShardView, SharedPrompts};
+use crate::shell::{self, domain, redirect};
+use crate::speech::Speech;
+use crate::telemetry::Exporter;
+
+/// The centre's listener in the shard.
+const CENTRE: u16 = 1;
+/// Messages that wait for a thread.
+const INBOX: usize = 262_144;
+
+/// The shard's way to the plugins.
+struct ToPlugins {
+    routers: Routers,
+    scripts: Scripts,
+    library: Arc<Library>,
+    sink: Arc<dyn VerbSink>,
+    shard: Outlet<ShardMail>,
+}
+
+impl Plugins for ToPlugins {
+    fn ask_route(&self, ask: u64, plugin: Name, incoming: Box<Incoming>) {
+        let local = self.library.local_time(&incoming.tenant, wall_ms());
+        let shard = self.shard.clone();
+        self.routers
+            .ask(plugin, incoming, local, move |answer| shard::post(&shard, ShardMail::Routed(ask, answer)));
+    }
+
+    fn start_script(&self, script: ScriptId, plugin: Name, info: CallInfo) {
+        self.scripts.start(script, &plugin, info, self.sink.clone());
+    }
+
+    fn tell_script(&self, script: ScriptId, message: ToScript) {
+        self.scripts.tell(script, message);
+    }
+}
+
+impl Node {
+    /// Starts everything that the configuration names.
+    ///
+    /// # Errors
+    /// What could not be started, and what to do.
+    pub fn start(config: Config, options: ServeOptions) -> Result<Self> {
+        cordboard_base::map::seed_hashes(shell::entropy().next_u64());
+        let config = Arc::new(config);
+        let clock = Clock::start();
+        let service = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .thread_name("service")
+            .enable_all()
+            .build()
+            .context("the service runtime cannot be started")?;
+        let releaser = Arc::new(Releaser::new(config.serialise_bus));
+
+        let exporter = config
+            .otlp
+            .as_ref()
+            .map(|url| Exporter::start(url, &config.node, service.handle(), releaser.watch()));
+        drop(exporter);
+        let told = releaser.clone();
+        let store = StoreOptions {
+            durability: if config.store.power { Durability::Power } else { Durability::Process },
+            keep_whole: options.journal_keep_whole,
+            ..StoreOptions::new(&config.store.path)
+        };
+        let (journal, running, recovered) = Journal::open(store, move |committed| {
+            told.publish(committed.events);
+            told.release(committed.held);
+        })?;
+        if recovered.rows_given_up > 0 {
+            tracing::warn!(rows = recovered.rows_given_up, "damaged rows of the journal were given up");
+        }
+
+        make_folders(&config)
+            .with_context(|| format!("store.recordings: {}", config.store.recordings.display()))?;
+
+        let policy_changed: Arc<std::sync::OnceLock<Outlet<DomainMail>>> = Arc::default();
+        let registry = start_plugins(&config, policy_changed.clone())?;
+        for plugin in &config.plugins {
+            let bytes = std::fs::read(&plugin.file)
+                .with_context(|| format!("the component {}", plugin.file.display()))?;
+            if let Err(why) = install(&registry, plugin, &bytes) {
+                bail!("the plugin `{}` ({}): {why}", plugin.name, plugin.file.display());
+            }
+        }
+        let speech = Arc::new(Speech::new(config.speech.clone(), service.handle().clone()));
+        let library = Arc::new(Library::load(&config, speech.clone()).map_err(anyhow::Error::msg)?);
+        let for_scripts = Arc::new(ForScripts(library.clone()));
+        let scripts =
+            Scripts::new(registry.clone(), for_scripts.clone(), for_scripts, config.store.recordings.clone());
+        let http = Arc::new(HttpClient::new(service.handle().clone()));
+        let delivery = Delivery::new(
+            service.handle().clone(),
+            Adapters::new(registry.clone(), http),
+            journal.clone(),
+            releaser.clone(),
+            clock,
+        );
+        delivery.configure(adapters(&config));
+
+        let from_disk = config
+            .plugins
+            .iter()
+            .filter_map(|p| Some((p.name.clone(), fingerprint(p, &std::fs::read(&p.file).ok()?))))
+            .collect();
+        let draining = Arc::new(AtomicBool::new(false));
+        let mut threads = Vec::new();
+        let (mut media, mut domain_thread) = (None, None);
+        let centre = if config.has(Role::Centre) {
+            let plugins = |shard: Outlet<ShardMail>| {
+                let verbs = shard.clone();
+                let sink: Arc<dyn VerbSink> = Arc::new(move |script: ScriptId, from: FromScript| {
+                    shard::post(&verbs, ShardMail::Script(script, from))
+                });
+                ToPlugins {
+                    routers: Routers::new(registry.clone()),
+                    scripts: scripts.clone(),
+                    library: library.clone(),
+                    sink,
+                    shard,
+                }
+            };
+            let (centre, media_thread, shard_thread, domain) = start_centre(
+                &config,
+                clock,
+                &journal,
+                &releaser,
+                &registry,
+                recovered.facts,
+                &library,
+                plugins,
+            )?;
+            let _ = policy_changed.set(centre.domain.clone());
+            media = Some(media_thread);
+            domain_thread = Some(domain);
+            threads.push(shard_thread);
+            Some(centre)
+        } else {
+            None
+        };
+        let redirect = if config.has(Role::Redirect) {
+            let (outlet, view, thread) = start_redirect(&config, clock, centre.as_ref(), &draining)?;
+            threads.push(thread);
+            Some((outlet, view))
+        } else {
+            None
+        };
+        let shared = Arc::new(Shared {
+            config: ArcSwap::new(config.clone()),
+            overrides: options.overrides,
+            clock,
+            started: Instant::now(),
+            registry,
+            scripts,
+            journal,
+            releaser,
+            library,
+            speech,
+            delivery,
+            centre,
+            redirect,
+            draining,
+            reloading: Mutex::new(()),
+            from_disk: Mutex::new(from_disk),
+        });
+        let (api, serving) = service
+            .block_on(crate::api::serve(config.api.listen, shared.clone()))
+            .with_context(|| format!("api.listen: {} cannot be bound", config.api.listen))?;
+        service.spawn(serving);
+        service.spawn(crate::watch::housekeeping(shared.clone()));
+        service.spawn(crate::watch::plugin_folder(shared.clone()));
+        if shared.redirect.is_some() {
+            service.spawn(weigh(shared.clone()));
+        }
+        Ok(Self {
+            shared,
+            api,
+            service: Some(service),
+            media,
+            journal: Some(running),
+            threads,
+            domain: domain_thread,
+        })
+    }
+}
+
+fn start_plugins(
+    config: &Config,
+    policy_changed: Arc<std::sync::OnceLock<Outlet<DomainMail>>>,
+) -> Result<Registry> {
+    let mut engine = EngineConfig::new(Arc::new(|line: LogLine| {
+        let interaction = line.interaction.map(|id| id.to_string()).unwrap_or_default();
+        match line.level {
+            cordboard_plugin::Level::Debug => {
+                tracing::debug!(plugin = %line.plugin, interaction, "{}", line.text)
+            }
+            cordboard_plugin::Level::Info => {
+                tracing::info!(plugin = %line.plugin, interaction, "{}", line.text)
+            }
+            cordboard_plugin::Level::Warn => {
+                tracing::warn!(plugin = %line.plugin, interaction, "{}", line.text)
+            }
+            cordboard_plugin::Level::Error => {
+                tracing::error!(plugin = %line.plugin, interaction, "{}", line.text)
+            }
+        }
+    }));
+    let limits = config.plugin_limits;
+    engine.limits.memory_bytes = limits.memory_mib as usize * (1 << 20);
+    engine.limits.script_cpu_ms = limits.script_cpu_ms;
+    engine.limits.scripts = limits.max_scripts as usize;
+    // Room for the questions of the other worlds beside the scripts.
+    engine.instances = limits.max_scripts + 200;
+    engine.limits.quarantine_faults = limits.quarantine_faults;
+    engine.limits.grace_ms = config.model.limits.script_grace_ms;
+    engine.cache = config.store.path.parent().map(|folder| folder.join("code"));
+    let engine = Engine::new(engine)?;
+    let sizing = engine.sizing();
+    match &sizing.limited_by {
+        Some(why) => tracing::warn!(
+            instances = sizing.instances,
+            wanted = sizing.wanted,
+            why,
+            "the machine allows fewer plugin instances than wanted"
+        ),
+        None => {
+            tracing::info!(instances = sizing.instances, pagemap_scan = sizing.pagemap_scan, "plugin engine")
+        }
+    }
+    Ok(Registry::new(engine, move |event| {
+        let changed = match event {
+            PluginEvent::Installed { plugin, digest, replaced } => {
+                tracing::info!(%plugin, %digest, replaced = replaced.is_some(), "plugin in service");
+                plugin
+            }
+            PluginEvent::Quarantined { plugin, digest, fault, now } => {
+                tracing::error!(%plugin, %digest, %fault, rolled_back = now.is_some(), "plugin in quarantine after too many faults");
+                plugin
+            }
+            PluginEvent::RolledBack { plugin, to, .. } => {
+                tracing::warn!(%plugin, %to, "plugin rolled back");
+                plugin
+            }
+            PluginEvent::OnProbation { plugin, digest } => {
+                tracing::warn!(%plugin, %digest, "plugin tried again after its quarantine");
+                plugin
+            }
+            PluginEvent::Removed { plugin } => {
+                tracing::info!(%plugin, "plugin out of service");
+                plugin
+            }
+        };
+        if let Some(domain) = policy_changed.get() {
+            // Of no consequence for a plugin that is no policy; a full inbox places anew at the next change.
+            let _ = domain.send(DomainMail::PolicyChanged(changed));
+        }
+    }))
+}
+
+/// Dialogs that were up when the former life ended.
+fn orphans(facts: &[Fact]) -> Vec<(u64, DialogRecord)> {
+    let mut up = BTreeMap::new();
+    for fact in facts {
+        match fact {
+            Fact::DialogUp { leg, dialog, .. } => {
+                up.insert(*leg, dialog.clone());
+            }
+            Fact::DialogDown { leg } => {
+                up.remove(leg);
+            }
+            _ => {}
+        }
+    }
+    up.into_iter().collect()
+}
+
+#[allow(clippy::too_many_arguments, reason = "it is called once, and each is a part of the centre")]
+fn start_centre(
+    config: &Arc<Config>,
+    clock: Clock,
+    journal: &Journal<Vec<Told>>,
+    releaser: &Arc<Releaser>,
+    registry: &Registry,
+    facts: Vec<Fact>,
+    library: &Arc<Library>,
+    plugins: impl FnOnce(Outlet<ShardMail>) -> ToPlugins,
+) -> Result<(Centre, MediaThread, JoinHandle<()>, JoinHandle<()>)> {
+    let orphans = orphans(&facts);
+    let port = Port::bind(config.listen.centre, PortOptions::default())
+        .with_context(|| format!("listen.centre: {} cannot be bound", config.listen.centre))?;
+    tracing::info!(address = %port.local_addr(), receive_buffer = port.receive_buffer(), "centre listens");
+    let (poll, waker) = shard::poll().context("the shard cannot be woken")?;
+    let (shard, inbox) = cordboard_bus::inbox(INBOX, waker.clone());
+    releaser.connect(shard.clone());
+
+    // A life's number grows with every start, also when the clock was set back a little.
+    let epoch = wall_ms().max(0) as u64;
+    let (ready, is_ready) = std::sync::mpsc::channel();
+    let policies = registry.clone();
+    let domain_view = Arc::new(DomainView::default());
+    let setup = DomainSetup {
+        model: config.model.clone(),
+        epoch,
+        clock,
+        facts,
+        policies: move || WasmPolicies::new(policies),
+        journal: journal.clone(),
+        releaser: releaser.clone(),
+        view: domain_view.clone(),
+    };
+    let domain_thread = domain::start(setup, INBOX, move |outlet| drop(ready.send(outlet)))
+        .context("the domain's thread cannot be started")?;
+    let domain = is_ready.recv().context("the domain ended while it recovered")?;
+
+    let mut media_config = cordboard_net::media::Config::new(
+        config.media.address,
+        config.media.advertised,
+        config.media.ports.0..=config.media.ports.1,
+        shell::seed(),
+    );
+    media_config.max_legs = config.media.max_legs as usize;
+    let to_shard = shard.clone();
+    let media = MediaThread::start(media_config, clock, move |events| {
+        shard::post(&to_shard, ShardMail::Media(events))
+    })
+    .context("the media thread cannot be started")?;
+    let shard_view = Arc::new(ShardView::default());
+    let notes = journal.clone();
+    let listener = Listener {
+        id: CENTRE,
+        local: SocketAddr::new(config.centre_advertised().ip(), port.local_addr().port()),
+    };
+    let setup = ShardSetup {
+        config: ShardConfig::new(1, epoch, vec![listener], config.media.advertised),
+        model: config.model.clone(),
+        prompts: SharedPrompts(library.clone()),
+        clock,
+        ports: vec![(CENTRE, port)],
+        poll,
+        waker,
+        inbox,
+        domain: Link::new(domain.clone(), config.serialise_bus),
+        media: media.handle(),
+        plugins: plugins(shard.clone()),
+        note: Box::new(move |facts| notes.try_note(facts)),
+        orphans,
+        view: shard_view.clone(),
+    };
+    let shard_thread = shard::start(setup).context("the shard's thread cannot be started")?;
+    // The former lives' facts are recovered: from here on the journal begins with what holds now.
+    domain.send_waiting(DomainMail::Compact);
+    let handle = media.handle();
+    Ok((Centre { shard, shard_view, domain, domain_view, media: handle }, media, shard_thread, domain_thread))
+}
+
+fn start_redirect(
+    config: &Arc<Config>,
+    clock: Clock,
+    centre: Option<&Centre>,
+    draining: &Arc<AtomicBool>,
+) -> Result<(Outlet<RedirectMail>, Arc<RedirectView>, JoinHandle<()>)> {
+    let port = Port::bind(config.listen.redirect, PortOptions::default())
+        .with_context(|| format!("listen.redirect: {} cannot be bound", config.listen.redirect))?;
+    tracing::info!(address = %port.local_addr(), receive_buffer = port.receive_buffer(), "redirect role listens");
+    let (poll, waker) = shard::poll().context("the redirect role cannot be woken")?;
+    let (outlet, inbox) = cordboard_bus::inbox(1_024, waker.clone());
+    let view = Arc::new(RedirectView::default());
+    let beside = centre.filter(|_| config.redirect.name_self).map(|centre| Beside {
+        id: config.node.clone(),
+        contact: format!("sip:{}", config.centre_advertised()),
+        capacity: config.redirect.capacity,
+        view: centre.shard_view.clone(),
+        draining: draining.clone(),
+        shard: centre.shard.clone(),
+    });
+    let setup = RedirectSetup {
+        model: config.model.clone(),
+        nodes: config.redirect.nodes.clone(),
+        beside,
+        clock,
+        port,
+        poll,
+        waker,
+        inbox,
+        view: view.clone(),
+    };
+    let thread = redirect::start(setup).context("the redirect role's thread cannot be started")?;
+    Ok((outlet, view, thread))
+}
