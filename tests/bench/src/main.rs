@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 mod flow;
 mod process;
+mod redirect;
 
 /// One figure.
 #[derive(Debug)]
@@ -38,11 +39,20 @@ impl Figure {
 
 type Bench = (&'static str, &'static str, fn() -> Vec<Figure>);
 
-const BENCHES: &[Bench] =
-    &[("flow", "the whole flow, signalling by SIPp; memory of waiting calls", flow::run)];
+const BENCHES: &[Bench] = &[
+    ("flow", "the whole flow, signalling by SIPp; memory of waiting calls", flow::run),
+    (
+        "redirect",
+        "INVITE, 302, ACK at the redirect role, beside the kernel's floor and Kamailio",
+        redirect::run,
+    ),
+];
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if redirect::part(&arguments) {
+        return ExitCode::SUCCESS;
+    }
     let json = arguments.iter().any(|argument| argument == "--json");
     let Some(name) = arguments.iter().find(|argument| !argument.starts_with('-')) else {
         for (name, about, _) in BENCHES {
