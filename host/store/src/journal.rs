@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use cordboard_call::events::Event;
 use cordboard_call::facts::Fact;
-use crossbeam_channel::{Receiver, Sender, TryRecvError, TrySendError, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, TrySendError, bounded};
 use rusqlite::{Connection, OptionalExtension};
 
 use crate::codec::{self, Blob};
@@ -131,6 +131,9 @@ pub struct Stats {
     pub busy_ns: AtomicU64,
     /// Whether the last commit failed: outputs are being held.
     pub failing: AtomicBool,
+    /// Turns of the loop and tries to commit, one a quarter of a second at least unless a commit takes
+    /// longer: whoever watches sees that the thread lives.
+    pub rounds: AtomicU64,
 }
 
 /// What a file held when it was opened.
@@ -356,6 +359,8 @@ struct Writer<F> {
 
 /// A blob is closed at this size, so that one row never grows beyond what is handy.
 const ROW_BYTES: usize = 256 << 10;
+/// A thread with nothing to do shows that it lives.
+const LONGEST_SLEEP: Duration = Duration::from_millis(250);
 /// The most jobs of one transaction.
 const GROUP: usize = 8_192;
 
@@ -371,8 +376,12 @@ impl<F> Writer<F> {
             let first = if self.retaining_ms.is_some() {
                 inbox.try_recv()
             } else {
-                inbox.recv().map_err(|_| TryRecvError::Disconnected)
+                inbox.recv_timeout(LONGEST_SLEEP).map_err(|e| match e {
+                    RecvTimeoutError::Timeout => TryRecvError::Empty,
+                    RecvTimeoutError::Disconnected => TryRecvError::Disconnected,
+                })
             };
+            self.shared.stats.rounds.fetch_add(1, Relaxed);
             match first {
                 Ok(first) => {
                     if self.options.gather_us > 0 {
@@ -381,6 +390,7 @@ impl<F> Writer<F> {
                     group.push(first);
                     group.extend(inbox.try_iter().take(GROUP));
                 }
+                Err(TryRecvError::Empty) if self.retaining_ms.is_none() => continue,
                 Err(TryRecvError::Empty) => {}
                 Err(TryRecvError::Disconnected) => return true,
             }
@@ -421,6 +431,7 @@ impl<F> Writer<F> {
                     let _ = self.db.execute_batch("ROLLBACK");
                     (self.next_seq, self.next_event) = (seq, event);
                     stats.failures.fetch_add(1, Relaxed);
+                    stats.rounds.fetch_add(1, Relaxed);
                     if !stats.failing.swap(true, Relaxed) {
                         tracing::error!(path = %self.options.path.display(), %error, "journal: a commit failed; outputs are held and it is tried again");
                     }

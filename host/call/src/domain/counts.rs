@@ -2,7 +2,9 @@
 
 use super::Domain;
 pub use super::clock::TimerCounts;
+use crate::Name;
 use crate::acd::reservations::Phase;
+use crate::commands::AgentStateName;
 use crate::messages::{OfferResult, TicketState};
 
 /// What lives now, and totals since the start.
@@ -95,6 +97,28 @@ pub struct Totals {
     pub positions_told: u64,
 }
 
+/// Queues and agents as metrics show them.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Board {
+    /// The queues of workgroups.
+    pub queues: Vec<QueueFigures>,
+    /// Agents by state, every state with its name.
+    pub agents: [(&'static str, usize); 6],
+}
+
+/// A queue in figures.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QueueFigures {
+    /// Whose.
+    pub tenant: Name,
+    /// Which.
+    pub workgroup: Name,
+    /// Waiting, not offered.
+    pub waiting: u32,
+    /// The longest wait of those in the queue.
+    pub longest_wait_ms: u64,
+}
+
 impl Totals {
     pub(super) fn ended(&mut self, result: &OfferResult) {
         let total = match result {
@@ -150,5 +174,49 @@ impl Domain {
             }
         }
         c
+    }
+
+    /// Queues and agents in figures, as of `wall_ms`. Walks over those who wait: for metrics, several
+    /// times a second.
+    #[must_use]
+    pub fn board(&self, wall_ms: i64) -> Board {
+        let mut queues = Vec::new();
+        let mut agents = [
+            ("logged-out", 0),
+            ("not-ready", 0),
+            ("ready", 0),
+            ("reserved", 0),
+            ("busy", 0),
+            ("working-after-call", 0),
+        ];
+        for tenant in &self.tenants {
+            for queue in &tenant.queues {
+                // As `Command::Queues`: agents' own queues and former ones only while somebody is in them.
+                if queue.index.is_none() && queue.order.is_empty() && queue.taken == 0 {
+                    continue;
+                }
+                let since = queue.order.values().filter_map(|ticket| self.entries.get(ticket));
+                let oldest_ms = since.map(|entry| entry.waiting_since_ms).min();
+                queues.push(QueueFigures {
+                    tenant: tenant.name.clone(),
+                    workgroup: queue.config.name.clone(),
+                    waiting: queue.order.len() as u32 - queue.offered,
+                    longest_wait_ms: oldest_ms.map_or(0, |since_ms| (wall_ms - since_ms).max(0) as u64),
+                });
+            }
+            let configured = tenant.index.is_some();
+            for slot in tenant.agents.iter().filter(|slot| configured && slot.index.is_some()) {
+                agents[match slot.agent.state {
+                    AgentStateName::LoggedOut => 0,
+                    AgentStateName::NotReady => 1,
+                    AgentStateName::Ready => 2,
+                    AgentStateName::Reserved => 3,
+                    AgentStateName::Busy => 4,
+                    AgentStateName::WorkingAfterCall => 5,
+                }]
+                .1 += 1;
+            }
+        }
+        Board { queues, agents }
     }
 }

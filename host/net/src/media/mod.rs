@@ -94,6 +94,8 @@ pub struct Counters {
     pub skipped_ms: AtomicU64,
     /// The longest delay of a slot of the clock, in microseconds.
     pub late_us: AtomicU64,
+    /// Turns of the loop, four a second at least: whoever watches sees that the thread lives.
+    pub rounds: AtomicU64,
 }
 
 /// What the handles and the thread share.

@@ -9,6 +9,7 @@ use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
+use std::time::Duration;
 
 use cordboard_base::{Map, Now, Random, TimerId, Timers, ms};
 use cordboard_media::control::{Command, Event, LegId};
@@ -47,6 +48,9 @@ const COMMANDS: usize = 512;
 const BIND_TRIES: usize = 64;
 /// Expedited forwarding (RFC 3246) for voice.
 const EXPEDITED: u32 = 0xb8;
+
+/// A thread with nothing to do shows that it lives.
+const LONGEST_SLEEP: Duration = Duration::from_millis(250);
 
 /// A leg and what the thread holds for it.
 struct Entry {
@@ -140,13 +144,14 @@ impl Thread {
         while !self.shared.stop.load(Acquire) {
             let due_ns = self.next_due_ns(now);
             self.timer.arm(self.clock.now().mono_ns, due_ns);
-            if let Err(error) = self.poll.poll(&mut ready, None)
+            if let Err(error) = self.poll.poll(&mut ready, Some(LONGEST_SLEEP))
                 && error.kind() != io::ErrorKind::Interrupted
             {
                 tracing::error!(%error, "the media thread cannot wait for its sockets and ends");
                 break;
             }
             now = self.clock.now();
+            self.shared.counters.rounds.fetch_add(1, Relaxed);
             for event in &ready {
                 match event.token() {
                     WAKER | TIMER => {}

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use tokio::signal::unix::{SignalKind, signal};
@@ -14,6 +15,7 @@ use crate::telemetry;
 pub(super) fn serve(file: &Path, overrides: Overrides, journal_keep_whole: bool) -> Result<()> {
     let config = config::load(file, &overrides)?;
     telemetry::start_log(&config.log);
+    let _last_lines = LastLines;
     descriptors();
     die_whole();
     let roles: Vec<String> = config.roles.iter().map(|r| format!("{r:?}").to_lowercase()).collect();
@@ -33,6 +35,15 @@ pub(super) fn serve(file: &Path, overrides: Overrides, journal_keep_whole: bool)
     node.block_on(until_told(&node, &hurry))?;
     node.stop();
     Ok(())
+}
+
+/// The last lines of the log are written before the process ends, however it ends.
+struct LastLines;
+
+impl Drop for LastLines {
+    fn drop(&mut self) {
+        telemetry::flush(Duration::from_secs(1));
+    }
 }
 
 /// Serves reloads until SIGTERM or SIGINT, drains, and stops early when told a second time.
@@ -79,6 +90,7 @@ fn die_whole() {
                 thread = name,
                 "a core thread has panicked; the process ends and is to be started again"
             );
+            telemetry::flush(Duration::from_millis(500));
             std::process::abort();
         }
     }));

@@ -353,6 +353,7 @@ fn read_speech(root: &Section<'_, '_>, data: &Path) -> Speech {
         max_processes: s.number("max_processes", 1..=64, 2),
         timeout_ms: s.seconds_ms("timeout_s", 0.1..=60.0, 5_000),
         cache: data.join(s.text("cache").map_or("speech".to_owned(), |t| t.value)),
+        cache_bytes: s.number("cache_mib", 0..=1_000_000, 512) << 20,
         max_clips: s.number("max_clips", 1..=100_000, 512),
     };
     s.done();

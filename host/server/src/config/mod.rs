@@ -234,6 +234,8 @@ pub struct Speech {
     pub timeout_ms: u64,
     /// The cache's folder.
     pub cache: PathBuf,
+    /// Bytes there; what was used longest ago goes first.
+    pub cache_bytes: u64,
     /// Clips in memory.
     pub max_clips: usize,
 }

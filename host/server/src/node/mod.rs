@@ -70,6 +70,7 @@ pub struct Shared {
     /// Whether new calls are refused.
     pub draining: Arc<AtomicBool>,
     reloading: Mutex<()>,
+    watch: health::Watch,
     /// What each plugin was on disk when it was last put into service from there.
     from_disk: Mutex<BTreeMap<Name, u64>>,
 }

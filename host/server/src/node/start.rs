@@ -26,7 +26,7 @@ use cordboard_store::{Durability, Journal, Options as StoreOptions};
 
 use super::reload::{adapters, fingerprint, install, make_folders};
 use super::weigh::weigh;
-use super::{Centre, Node, ServeOptions, Shared};
+use super::{Centre, Node, ServeOptions, Shared, health};
 use crate::config::{Config, Role};
 use crate::cti::Delivery;
 use crate::http::HttpClient;
@@ -196,12 +196,14 @@ impl Node {
             redirect,
             draining,
             reloading: Mutex::new(()),
+            watch: health::Watch::default(),
             from_disk: Mutex::new(from_disk),
         });
         let (api, serving) = service
             .block_on(crate::api::serve(config.api.listen, shared.clone()))
             .with_context(|| format!("api.listen: {} cannot be bound", config.api.listen))?;
         service.spawn(serving);
+        service.spawn(health::watch(shared.clone()));
         service.spawn(crate::watch::housekeeping(shared.clone()));
         service.spawn(crate::watch::plugin_folder(shared.clone()));
         if shared.redirect.is_some() {

@@ -10,7 +10,7 @@ use cordboard_base::Now;
 use cordboard_bus::{Carrier, Inbox, Parker};
 use cordboard_call::Name;
 use cordboard_call::commands::Command;
-use cordboard_call::domain::counts::Counts;
+use cordboard_call::domain::counts::{Board, Counts};
 use cordboard_call::domain::{Domain, Input, Output};
 use cordboard_call::facts::Fact;
 use cordboard_call::messages::ToDomain;
@@ -49,6 +49,7 @@ impl From<Carrier<ToDomain>> for DomainMail {
 #[derive(Debug, Default)]
 pub struct DomainView {
     counts: Mutex<Option<Counts>>,
+    board: Mutex<Option<Arc<Board>>>,
     /// Rounds of the loop.
     pub rounds: AtomicU64,
     /// Batches that needed no commit.
@@ -60,6 +61,12 @@ impl DomainView {
     #[must_use]
     pub fn counts(&self) -> Option<Counts> {
         *self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Queues and agents in figures, at most a quarter of a second old.
+    #[must_use]
+    pub fn board(&self) -> Option<Arc<Board>> {
+        self.board.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
@@ -159,6 +166,8 @@ impl<P: Policies> Loop<P> {
             if now.mono_ns >= told {
                 told = now.mono_ns + 200_000_000;
                 *self.view.counts.lock().unwrap_or_else(PoisonError::into_inner) = Some(self.domain.counts());
+                let board = Some(Arc::new(self.domain.board(now.wall_ms)));
+                *self.view.board.lock().unwrap_or_else(PoisonError::into_inner) = board;
             }
         }
     }

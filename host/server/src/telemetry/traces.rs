@@ -1,5 +1,5 @@
-//! Logs by `tracing`, as text or JSON lines; and one span tree a call, made from its timeline when
-//! it has closed, exported as OTLP/HTTP with JSON (opentelemetry-proto 1.x).
+//! One span tree a call, made from its timeline when it has closed, exported as OTLP/HTTP with JSON
+//! (opentelemetry-proto 1.x).
 //!
 //! Nothing on the path of a call waits for it: the export reads closed records from a broadcast, and
 //! when the collector is slow, records are passed over and counted.
@@ -15,23 +15,9 @@ use cordboard_call::timeline::Line;
 use serde_json::{Value, json};
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
-use tracing_subscriber::EnvFilter;
 
-use crate::config::Log;
 use crate::http::HttpClient;
 use crate::shell::release::Watched;
-
-/// Starts the log of the process. The environment's `CORDBOARD_LOG` goes before the configuration.
-pub fn start_log(log: &Log) {
-    let filter = EnvFilter::try_from_env("CORDBOARD_LOG").unwrap_or_else(|_| EnvFilter::new(&log.level));
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
-        .with_writer(std::io::stderr);
-    // A second start in one process (tests) keeps the first.
-    let _ =
-        if log.json { builder.json().try_init() } else { builder.with_target(false).compact().try_init() };
-}
 
 /// The export of spans.
 #[derive(Debug, Default)]
