@@ -9,6 +9,8 @@ use cordboard_sip::sdp::Codec;
 use serde::{Deserialize, Serialize};
 
 use crate::Name;
+use crate::trunk::rules::Rewrite;
+use crate::trunk::terms::Outbound;
 
 /// Everything the stations need to know.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -57,7 +59,7 @@ impl Default for Limits {
     }
 }
 
-/// A SIP trunk: calls from these addresses, under these limits.
+/// A SIP trunk: calls from these addresses and, under its terms, to its destinations.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Trunk {
     /// Its name in records and events.
@@ -66,14 +68,41 @@ pub struct Trunk {
     pub sources: Vec<Network>,
     /// The tenant of a number that no tenant claims.
     pub tenant: Option<Name>,
-    /// Calls at once; one more gets 503.
+    /// Calls at once, in and out together; one more in gets 503, one more out tries the next trunk.
     pub max_calls: u32,
-    /// New calls a second (a token bucket of one second's worth); one more gets 503.
+    /// New calls in a second (a token bucket of one second's worth); one more gets 503.
     pub max_calls_per_s: u32,
     /// SIP headers that the router plugin may see.
     pub pass_headers: Vec<String>,
     /// In the order preferred in offers that we make.
     pub codecs: Vec<Codec>,
+    /// For the calling number of a call that comes in.
+    #[serde(default)]
+    pub caller: Vec<Rewrite>,
+    /// For the dialled number of a call that comes in, before its tenant is looked for.
+    #[serde(default)]
+    pub called: Vec<Rewrite>,
+    /// How calls leave by it; none: they do not.
+    #[serde(default)]
+    pub out: Option<Outbound>,
+}
+
+impl Default for Trunk {
+    /// Takes and sends no calls; the usual limits.
+    fn default() -> Self {
+        Self {
+            name: Name::from(""),
+            sources: Vec::new(),
+            tenant: None,
+            max_calls: 1_000,
+            max_calls_per_s: 200,
+            pass_headers: Vec::new(),
+            codecs: Vec::new(),
+            caller: Vec::new(),
+            called: Vec::new(),
+            out: None,
+        }
+    }
 }
 
 /// An address with a prefix length.
@@ -231,6 +260,12 @@ pub struct Qualify {
 }
 
 impl Model {
+    /// The trunk of that name.
+    #[must_use]
+    pub fn trunk(&self, name: &str) -> Option<&Trunk> {
+        self.trunks.iter().find(|t| &*t.name == name)
+    }
+
     /// The tenant of that name.
     #[must_use]
     pub fn tenant(&self, name: &str) -> Option<&Tenant> {

@@ -40,11 +40,9 @@ fn model() -> Arc<Model> {
         trunks: vec![Trunk {
             name: "carrier".into(),
             sources: vec![Network { address: "10.0.1.0".parse().unwrap(), prefix: 24, port: None }],
-            tenant: None,
-            max_calls: 1_000,
             max_calls_per_s: 100,
-            pass_headers: Vec::new(),
             codecs: vec![Codec::Pcmu, Codec::Pcma],
+            ..Trunk::default()
         }],
         tenants: vec![Tenant {
             name: "acme".into(),

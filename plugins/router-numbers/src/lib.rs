@@ -7,6 +7,7 @@
 //! +4930100*                               -> script ivr-closed reason=night
 //! +4930200    from +33*                   -> workgroup support skills=fr priority=5
 //! +4930300                                -> bridge sip:1000@192.0.2.7 ring=30
+//! +33*                                    -> bridge trunk:carrier-a,carrier-b
 //! +4930400                                -> redirect sip:a@192.0.2.8,sip:b@192.0.2.9
 //! *                                       -> refuse 404 cause=1 No such number
 //! ```

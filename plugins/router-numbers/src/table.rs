@@ -107,7 +107,7 @@ fn read_answer(text: &str) -> Result<Route, String> {
             Ok(answer.into())
         }
         "bridge" => {
-            let mut answer = bridge(uri(target()?)?);
+            let mut answer = bridge(address(target()?)?);
             for (name, value) in options(words)? {
                 answer = match name {
                     "ring" => answer.ring_s(number(name, value, 1, 180)?),
@@ -142,6 +142,15 @@ fn read_answer(text: &str) -> Result<Route, String> {
 /// The words `name=value` at the end of an answer.
 fn options<'a>(words: impl Iterator<Item = &'a str>) -> Result<Vec<(&'a str, &'a str)>, String> {
     words.map(|word| word.split_once('=').ok_or_else(|| format!("{word:?} is not name=value"))).collect()
+}
+
+/// What a call may be bridged to: a SIP URI, or the host's trunks.
+fn address(text: &str) -> Result<&str, String> {
+    match text.strip_prefix("trunk:") {
+        Some(rest) if !rest.is_empty() && !rest.starts_with('/') => Ok(text),
+        Some(_) => Err(format!("{text:?} names no trunk, such as trunk:carrier/+4930")),
+        None => uri(text),
+    }
 }
 
 fn uri(text: &str) -> Result<&str, String> {

@@ -13,6 +13,7 @@ const TABLE: &str = "
 +4930100*                               -> script ivr-closed reason=night
 +4930200                                -> workgroup support skills=fr,vip priority=5 campaign=spring
 +4930300                                -> bridge sip:1000@192.0.2.7 ring=30
++4930301                                -> bridge trunk:a,b/+33 ring=30
 +4930400                                -> redirect sip:a@192.0.2.8,sip:b@192.0.2.9
 +4930500    fri 22:00-06:00             -> script ivr-night
 *                                       -> refuse 404 cause=1 No such number
@@ -49,6 +50,7 @@ fn each_kind_of_answer_is_read_with_its_options() {
         workgroup("support").skill("fr").skill("vip").priority(5).attribute("campaign", "spring").into()
     );
     assert_eq!(at("+4930300", 1, 0, 0), bridge("sip:1000@192.0.2.7").ring_s(30).into());
+    assert_eq!(at("+4930301", 1, 0, 0), bridge("trunk:a,b/+33").ring_s(30).into());
     assert_eq!(at("+4930400", 1, 0, 0), redirect(["sip:a@192.0.2.8", "sip:b@192.0.2.9"]).into());
     assert_eq!(at("+1", 1, 0, 0), refuse(404, 1, "No such number").into());
 }
@@ -102,6 +104,7 @@ fn every_way_to_get_a_line_wrong_says_what_was_expected() {
         ("1 -> script a b", "\"b\" is not name=value"),
         ("1 -> workgroup g priority=101", "priority: \"101\" is not a number from 0 to 100"),
         ("1 -> bridge sip: ", "is not a SIP URI"),
+        ("1 -> bridge trunk:", "names no trunk"),
         ("1 -> bridge sip:a ring=0", "ring: \"0\""),
         ("1 -> redirect sip:a, sip:b", "is not a SIP URI"),
         ("1 -> redirect sip:a sip:b", "put commas"),

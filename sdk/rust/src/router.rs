@@ -92,7 +92,7 @@ pub fn workgroup(name: impl Into<String>) -> ToWorkgroup {
     ToWorkgroup { workgroup: name.into(), skills: Vec::new(), priority: 0, attributes: Vec::new() }
 }
 
-/// Straight to a SIP address, ringing at most a minute.
+/// Straight to a SIP address, or out by trunks (`trunk:NAME,NAME/NUMBER`), ringing at most a minute.
 pub fn bridge(address: impl Into<String>) -> ToAddress {
     ToAddress { address: address.into(), ring_timeout_s: 60, attributes: Vec::new() }
 }

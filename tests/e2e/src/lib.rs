@@ -6,6 +6,7 @@
 //! What a test needs and does not find (a program, a component) fails it with a word on how to get it.
 
 pub mod capture;
+pub mod carrier;
 pub mod centre;
 pub mod component;
 pub mod http;

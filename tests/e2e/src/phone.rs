@@ -37,6 +37,19 @@ impl Phone {
     /// When pjsua2 cannot be used.
     #[must_use]
     pub fn with_codec(name: &str, codec: Option<&str>) -> Self {
+        Self::with(name, codec, 0)
+    }
+
+    /// A carrier's other end: a phone at a port of its own that answers whoever calls, by what `answer` says.
+    #[must_use]
+    pub fn at(name: &str, port: u16, answer: &Value) -> Self {
+        let mut phone = Self::with(name, None, port);
+        let id = format!("sip:{name}@127.0.0.1:{port}");
+        phone.order(&json!({ "do": "account", "name": name, "id": id, "answer": answer }));
+        phone
+    }
+
+    fn with(name: &str, codec: Option<&str>, port: u16) -> Self {
         let mut process = Command::new(place::pjsua2_python())
             .arg(place::beside("e2e/peers/pj.py"))
             .stdin(Stdio::piped())
@@ -57,7 +70,7 @@ impl Phone {
         });
         let mut phone = Self { process, orders, events, begin: 0, name: name.into() };
         phone.hears("ready", s(10), |_| true);
-        let mut start = json!({ "do": "start" });
+        let mut start = json!({ "do": "start", "port": port });
         if let Some(codec) = codec {
             start["codec"] = codec.into();
         }

@@ -23,10 +23,16 @@ impl Sipp {
     /// Agents' phones: each call is answered, kept for `talk_ms`, and hung up.
     #[must_use]
     pub fn agents(scene: &Scene, talk_ms: u32) -> Self {
+        Self::far(scene, "agents", talk_ms)
+    }
+
+    /// As [`Self::agents`], under a name of its own: one of several far ends.
+    #[must_use]
+    pub fn far(scene: &Scene, name: &str, talk_ms: u32) -> Self {
         let port = free_port();
         Self::run(
             scene,
-            "agents",
+            name,
             port,
             &[
                 "-sf".into(),

@@ -9,3 +9,4 @@ mod malformed;
 mod misbehaviour;
 mod restart;
 mod swap;
+mod trunks;

@@ -11,6 +11,7 @@ use cordboard_sip::endpoint::LegId;
 use crate::Name;
 use crate::center::Party;
 use crate::messages::{OfferResult, Settled};
+use crate::trunk::hunt::Hunt;
 
 /// One agent's phone of a round.
 ///
@@ -124,6 +125,10 @@ pub struct Dial {
     pub since: Now,
     /// Audio of before the answer flows.
     pub early: bool,
+    /// The trunks that it may leave by; none: straight to `address`.
+    pub hunt: Option<Hunt>,
+    /// Audio of before the answer is not wanted: the caller is told that it rings.
+    pub ring_only: bool,
 }
 
 /// What a phone's final status means for its offer.

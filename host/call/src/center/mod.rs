@@ -11,6 +11,8 @@ use cordboard_media::control::{self, Law};
 use cordboard_sip::endpoint::LegId;
 use cordboard_sip::sdp::{self, Agreed, Codec, Direction, Local, SdpError, Session};
 
+use crate::trunk::hunt::escape_user;
+
 /// One leg of a call.
 #[derive(Debug)]
 pub struct Party {
@@ -108,6 +110,14 @@ impl Party {
         Ok(self.agree(agreed))
     }
 
+    /// Begins anew with another peer on the same media leg.
+    pub fn restart(&mut self) {
+        self.leg = None;
+        self.agreed = None;
+        self.offer = None;
+        self.held = false;
+    }
+
     fn agree(&mut self, agreed: Agreed) -> control::Remote {
         let remote = remote(&agreed);
         self.held = !remote.send;
@@ -162,6 +172,12 @@ fn remote(agreed: &Agreed) -> control::Remote {
 /// A name-addr for a From of ours: the caller as the agent's phone shows it. Anonymous when withheld.
 #[must_use]
 pub fn from_header(number: &str, name: &str, host: SocketAddr) -> String {
+    from_header_at(number, name, &host.to_string())
+}
+
+/// As [`from_header`], with a host that may be a name.
+#[must_use]
+pub fn from_header_at(number: &str, name: &str, host: &str) -> String {
     if number.is_empty() {
         return "\"Anonymous\" <sip:anonymous@anonymous.invalid>".to_owned();
     }
@@ -177,17 +193,10 @@ pub fn from_header(number: &str, name: &str, host: SocketAddr) -> String {
         text.push_str("\" ");
     }
     text.push_str("<sip:");
-    for byte in number.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-_.!~*'()&=+$,".contains(&byte) {
-            text.push(char::from(byte));
-        } else {
-            text.push('%');
-            for digit in [byte >> 4, byte & 15] {
-                text.push(char::from(b"0123456789ABCDEF"[usize::from(digit)]));
-            }
-        }
-    }
-    let _ = std::fmt::Write::write_fmt(&mut text, format_args!("@{host}>"));
+    escape_user(&mut text, number);
+    text.push('@');
+    text.push_str(host);
+    text.push('>');
     text
 }
 

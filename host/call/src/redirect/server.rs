@@ -157,11 +157,7 @@ mod tests {
         let trunk = Trunk {
             name: "t".into(),
             sources: vec![Network { address: "10.0.1.0".parse().unwrap(), prefix: 24, port: None }],
-            tenant: None,
-            max_calls: 1,
-            max_calls_per_s: 1,
-            pass_headers: vec![],
-            codecs: vec![],
+            ..Trunk::default()
         };
         let model =
             Model { node: "r".into(), trunks: vec![trunk], tenants: vec![], limits: Limits::default() };

@@ -8,8 +8,9 @@ use serde::{Deserialize, Serialize};
 use cordboard_sip::wire::Uri;
 
 use crate::messages::QueueRequest;
-use crate::model::Tenant;
+use crate::model::{Model, Tenant};
 use crate::policy::Fault;
+use crate::trunk::hunt::Target;
 use crate::{Attributes, Name};
 
 /// What the plugin is told. The shell adds the tenant's local time.
@@ -54,7 +55,7 @@ pub enum Route {
     },
     /// A back-to-back bridge.
     Bridge {
-        /// A SIP URI.
+        /// A SIP URI, or `trunk:NAME[,NAME…][/NUMBER]`.
         address: String,
         /// How long it may ring.
         ring_timeout_ms: u64,
@@ -86,7 +87,7 @@ pub enum Plan {
     Workgroup(String, QueueRequest),
     /// Dial this address.
     Address {
-        /// A SIP URI.
+        /// A SIP URI, or `trunk:NAME[,NAME…][/NUMBER]`.
         address: String,
         /// How long it may ring.
         ring_timeout_ms: u64,
@@ -119,7 +120,7 @@ pub fn default_plan(tenant: &Tenant) -> Plan {
 ///
 /// # Errors
 /// What is wrong with the answer; the default holds then.
-pub fn check(tenant: &Tenant, route: Route) -> Result<Plan, Fault> {
+pub fn check(model: &Model, tenant: &Tenant, route: Route) -> Result<Plan, Fault> {
     let sip = |uri: &str| Uri::parse(uri).is_ok_and(|u| u.is_sip());
     let nonsense = |text: String| Err(Fault::Nonsense(text));
     match route {
@@ -138,8 +139,18 @@ pub fn check(tenant: &Tenant, route: Route) -> Result<Plan, Fault> {
             Ok(Plan::Workgroup(workgroup, request))
         }
         Route::Bridge { address, ring_timeout_ms, attributes } => {
-            if !sip(&address) {
-                return nonsense(format!("`{address}` is no SIP URI"));
+            match Target::parse(&address) {
+                Ok(Target::Uri(_)) => {}
+                Ok(Target::Trunks { trunks, .. }) => {
+                    let leaves = |name: &str| {
+                        let out = model.trunk(name).and_then(|t| t.out.as_ref());
+                        out.is_some_and(|out| out.serves(&tenant.name))
+                    };
+                    if let Some(name) = trunks.iter().find(|name| !leaves(name)) {
+                        return nonsense(format!("no call of this tenant leaves by a trunk `{name}`"));
+                    }
+                }
+                Err(why) => return nonsense(why),
             }
             let ring_timeout_ms = ring_timeout_ms.clamp(1_000, MAX_RING_MS);
             Ok(Plan::Address { address, ring_timeout_ms, attributes })
@@ -169,7 +180,23 @@ pub const MAX_CONTACTS: usize = 16;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Fallback;
+    use crate::model::{Fallback, Limits, Trunk};
+    use crate::trunk::terms::Outbound;
+
+    fn model() -> Model {
+        let out = Outbound { tenants: vec!["other".into()], ..Outbound::default() };
+        let trunk = |name: &str, out| Trunk { name: name.into(), out, ..Trunk::default() };
+        Model {
+            node: "n".into(),
+            trunks: vec![
+                trunk("in", None),
+                trunk("out", Some(Outbound::default())),
+                trunk("theirs", Some(out)),
+            ],
+            tenants: Vec::new(),
+            limits: Limits::default(),
+        }
+    }
 
     fn tenant() -> Tenant {
         Tenant {
@@ -190,7 +217,7 @@ mod tests {
 
     #[test]
     fn nonsense_is_named() {
-        let say = |route| match check(&tenant(), route) {
+        let say = |route| match check(&model(), &tenant(), route) {
             Err(Fault::Nonsense(text)) => text,
             other => panic!("{other:?}"),
         };
@@ -198,6 +225,10 @@ mod tests {
             |address: &str| Route::Bridge { address: address.into(), ring_timeout_ms: 1, attributes: vec![] };
         assert!(say(bridge("not a uri")).contains("not a uri"));
         assert!(say(bridge("mailto:a@b")).contains("mailto"));
+        for name in ["in", "theirs", "absent"] {
+            assert!(say(bridge(&format!("trunk:out,{name}/1"))).contains(name));
+        }
+        assert!(check(&model(), &tenant(), bridge("trunk:out/+4930")).is_ok());
         assert!(say(Route::Redirect { contacts: vec![] }).contains("nowhere"));
         assert!(say(Route::Refuse { status: 200, cause: 16, text: String::new() }).contains("200"));
         assert!(say(Route::Script { script: String::new(), attributes: vec![] }).contains("name"));
@@ -209,9 +240,12 @@ mod tests {
     #[test]
     fn values_are_brought_into_their_ranges() {
         let route = Route::Bridge { address: "sip:1@x".into(), ring_timeout_ms: 0, attributes: vec![] };
-        assert!(matches!(check(&tenant(), route), Ok(Plan::Address { ring_timeout_ms: 1_000, .. })));
+        assert!(matches!(
+            check(&model(), &tenant(), route),
+            Ok(Plan::Address { ring_timeout_ms: 1_000, .. })
+        ));
         let route = Route::Refuse { status: 486, cause: 0, text: String::new() };
-        assert!(matches!(check(&tenant(), route), Ok(Plan::Refuse { cause: 1, .. })));
+        assert!(matches!(check(&model(), &tenant(), route), Ok(Plan::Refuse { cause: 1, .. })));
         assert_eq!(default_plan(&tenant()), Plan::Script("ivr".into(), vec![]));
         assert_eq!(default_plan(&Tenant { script: None, ..tenant() }), Plan::Fallback);
     }

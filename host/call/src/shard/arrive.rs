@@ -27,7 +27,6 @@ impl Shard {
     /// A new INVITE: refused, or a call.
     pub(super) fn arrive(&mut self, leg: LegId, source: Source, request: &Message) {
         let core = &mut self.core;
-        let called = trunk::called(request);
         let model = core.model.clone();
         let offer = match offer_of(request) {
             Ok(offer) => offer,
@@ -36,7 +35,14 @@ impl Shard {
                 return core.reject(leg, status, headers);
             }
         };
-        let admitted = match core.admission.admit(core.now, &model, source.remote, &called, core.draining) {
+        let registered = core.trunks.registered(request);
+        let called = match &registered {
+            // Our own user in the Request-URI says which registration; whom the caller has dialled is in the To.
+            Some(line) if line.user == trunk::called(request) => trunk::addressed(request),
+            _ => trunk::called(request),
+        };
+        let from = trunk::From { remote: source.remote, registered: registered.as_ref().map(|r| &r.trunk) };
+        let admitted = match core.admission.admit(core.now, &model, from, called, core.draining) {
             Ok(admitted) => admitted,
             Err(refused) => return core.refuse(leg, refused),
         };
@@ -49,7 +55,10 @@ impl Shard {
         let mut caller = Party::new(media, core.random.next_u64());
         caller.leg = Some(leg);
         caller.offer = offer;
-        let who = trunk::caller(request, &model.trunks[admitted.trunk as usize].pass_headers);
+        let by = &model.trunks[admitted.trunk as usize];
+        let mut who = trunk::caller(request, &by.pass_headers);
+        who.number = trunk::rules::normalised(&by.caller, who.number);
+        let brought = trunk::brought(request, &model);
         let interaction = cordboard_base::Id::new(core.now, &mut core.random);
         let call = entry.insert(Box::new(Call {
             key,
@@ -62,8 +71,9 @@ impl Shard {
             caller,
             number: who.number,
             name: who.name,
-            called,
+            called: admitted.called,
             call_id: request.call_id().to_owned(),
+            brought,
             hops: request.max_forwards().unwrap_or(70).saturating_sub(1).min(70),
             answered: false,
             answer_wanted: false,
@@ -195,7 +205,7 @@ impl Core {
         call.ask = None;
         self.asks.remove(&ask);
         self.disarm(call, Wake::Route);
-        let plan = match answer.and_then(|route| router::check(call.tenant(), route)) {
+        let plan = match answer.and_then(|route| router::check(&call.model, call.tenant(), route)) {
             Ok(plan) => plan,
             Err(fault) => {
                 self.totals.router_faults += 1;

@@ -8,7 +8,6 @@ use cordboard_base::{Id, Now, TimerId};
 use cordboard_media::control;
 use cordboard_sip::endpoint::LegId;
 
-use crate::Name;
 use crate::bridge::{Dial, Round, Talk};
 use crate::center::Party;
 use crate::handoff::Station;
@@ -16,6 +15,7 @@ use crate::ivr::{Script, TypedAhead};
 use crate::messages::{CallEnded, Outcome, TicketState};
 use crate::model::{Model, Tenant, Trunk};
 use crate::timeline::Line;
+use crate::{Attributes, Name};
 
 /// A call's place in the slab, and a number that no other call has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -79,6 +79,8 @@ pub(super) struct Call {
     pub(super) name: String,
     pub(super) called: String,
     pub(super) call_id: String,
+    /// Headers of the caller's INVITE for calls that leave by a trunk that copies them.
+    pub(super) brought: Attributes,
     /// Max-Forwards of the legs that we dial for it.
     pub(super) hops: u8,
     /// The final response to the caller's INVITE is sent.

@@ -12,6 +12,7 @@ use cordboard_sip::digest;
 use cordboard_sip::endpoint::{self, Endpoint, Invite, LegId, TxnId};
 
 use super::call::{Call, CallKey, Wake};
+use super::trunks::{TrunkWake, Trunks};
 use super::{Output, Prompts, ShardConfig, Totals};
 use crate::facts::Fact;
 use crate::handoff::{self, Station};
@@ -32,6 +33,8 @@ pub(super) enum Timer {
     Call(CallKey, Wake),
     /// A REGISTER that the domain has not answered.
     Register(u64),
+    /// For a trunk that calls leave by.
+    Trunk(u64, TrunkWake),
 }
 
 /// Who a SIP leg belongs to.
@@ -66,6 +69,7 @@ pub(super) struct Core {
     pub(super) call_ids: Map<String, CallKey>,
     pub(super) registers: Map<u64, (TxnId, TimerId)>,
     pub(super) admission: Admission,
+    pub(super) trunks: Trunks,
     pub(super) digest: digest::Server,
     pub(super) draining: bool,
     pub(super) totals: Totals,
@@ -111,6 +115,7 @@ impl Core {
             call_ids: Map::default(),
             registers: Map::default(),
             admission: Admission::default(),
+            trunks: Trunks::default(),
             digest: digest::Server::new(secret),
             draining: false,
             totals: Totals::default(),

@@ -1,10 +1,19 @@
-//! A second party without a queue: a router's bridge and a script's transfer. The same legs and the
-//! same join as an agent's, without a token.
+//! A second party without a queue: a router's bridge and a script's transfer, to an address or out by a
+//! trunk. The same legs and the same join as an agent's, without a token.
+//!
+//! ```text
+//!   dial --> media leg --+-- an address ---------------------------------> INVITE
+//!                        +-- trunks: enter one --> its next destination --> INVITE
+//!                              ^    ^ full, none left      ^                  |
+//!                              |    +------- next trunk ---+                  | silent, 408, 5xx
+//!                              +----------------------------------------------+
+//!   Whatever else comes back is the answer: 2xx joins, a refusal ends, the ring timer bounds it all.
+//! ```
 
 use std::net::SocketAddr;
 
 use cordboard_media::control::{Command, Item};
-use cordboard_sip::endpoint::{Invite, LegId};
+use cordboard_sip::endpoint::{Full, Invite, LegId};
 use cordboard_sip::sdp::Direction;
 use cordboard_sip::wire::Message;
 
@@ -16,6 +25,10 @@ use crate::handoff::Station;
 use crate::router::MAX_RING_MS;
 use crate::script::Failure;
 use crate::timeline::Step;
+use crate::trunk::hunt::{self, Hunt, Target};
+use crate::trunk::outgoing::{self, Who};
+use crate::trunk::rules;
+use crate::trunk::terms::EarlyMedia;
 
 impl Core {
     /// Opens the second leg.
@@ -25,6 +38,13 @@ impl Core {
         let media = self.open_media(call.key);
         let party = Party::new(media, self.random.next_u64());
         let ring_timeout_ms = ring_timeout_ms.clamp(1_000, MAX_RING_MS);
+        let hunt = match Target::parse(&address) {
+            Ok(Target::Trunks { trunks, number }) => {
+                Some(Hunt::new(trunks, number.unwrap_or_else(|| call.called.clone())))
+            }
+            // What is no URI either fails when it is dialled.
+            Ok(Target::Uri(_)) | Err(_) => None,
+        };
         call.dial = Some(Dial {
             party,
             address,
@@ -33,6 +53,8 @@ impl Core {
             transfer,
             since: self.now,
             early: false,
+            hunt,
+            ring_only: false,
         });
         self.arm(call, Wake::Ring, ring_timeout_ms);
         if call.answered {
@@ -43,19 +65,30 @@ impl Core {
     }
 
     pub(super) fn dial_opened(&mut self, call: &mut Call, address: SocketAddr) {
+        let Some(dial) = &mut call.dial else { return };
+        dial.party.address = Some(address);
+        if dial.hunt.is_some() { self.next_way(call) } else { self.dial_address(call) }
+    }
+
+    /// What every leg that we dial for a call has.
+    fn own_headers(call: &Call) -> Vec<(String, String)> {
+        // A call that is bridged back to us again and again must end some time (RFC 7332 4).
+        vec![("Max-Forwards".to_owned(), call.hops.to_string())]
+    }
+
+    fn dial_address(&mut self, call: &mut Call) {
         let offered =
             call.caller.offer.as_deref().and_then(|o| cordboard_sip::sdp::agreed(o).ok()).map(|a| a.codec);
         let codecs = center::codecs(call.caller.codec().or(offered), &call.trunk().codecs);
         let from = self.caller_header(self.config.center_listener, &call.number, &call.name);
+        let headers = Self::own_headers(call);
         let Some(dial) = &mut call.dial else { return };
-        dial.party.address = Some(address);
         let invite = Invite {
             listener: self.config.center_listener,
             target: dial.address.clone(),
             from,
             to: format!("<{}>", dial.address),
-            // A call that is bridged back to us again and again must end some time (RFC 7332 4).
-            headers: vec![("Max-Forwards".to_owned(), call.hops.to_string())],
+            headers,
             sdp: dial.party.make_offer(&codecs, Direction::SendRecv),
             redirects: 8,
             silent_target_ms: call.model.limits.silent_target_ms,
@@ -70,6 +103,117 @@ impl Core {
         }
     }
 
+    // ---- Out by a trunk ----
+
+    /// Sends the call to the next destination that may serve it; with none left it has failed.
+    fn next_way(&mut self, call: &mut Call) {
+        loop {
+            let Some(dial) = &mut call.dial else { return };
+            let Some(hunt) = &mut dial.hunt else { return };
+            if let Some(trunk) = hunt.at.clone() {
+                if let Some(uri) = hunt.next() {
+                    match self.invite_by_trunk(call, &trunk, &uri) {
+                        Ok(()) => return,
+                        Err(full @ (Full::Legs | Full::Transactions)) => {
+                            return self.dial_failed(call, 500, &full.to_string());
+                        }
+                        Err(bad) => self.note_failure(call, 503, &format!("trunk {trunk}, {uri}: {bad}")),
+                    }
+                    continue;
+                }
+                self.leave_trunk(dial);
+            }
+            let Some(hunt) = &mut dial.hunt else { return };
+            let Some(trunk) = hunt.trunks.pop_front() else {
+                let (status, reason) =
+                    hunt.failure.take().unwrap_or((503, "no trunk has a destination".to_owned()));
+                return self.dial_failed(call, status, &reason);
+            };
+            let tenant = call.tenant().name.clone();
+            match self.enter_trunk(&trunk, &tenant) {
+                Ok(order) => {
+                    if let Some(hunt) = call.dial.as_mut().and_then(|d| d.hunt.as_mut()) {
+                        hunt.left = order;
+                        hunt.at = Some(trunk);
+                    }
+                }
+                Err(why) => self.note_failure(call, 503, &why),
+            }
+        }
+    }
+
+    /// Remembers what the caller is told when no other way works; a real answer goes before our own limits.
+    fn note_failure(&mut self, call: &mut Call, status: u16, why: &str) {
+        self.line(call, Step::After, why.to_owned());
+        if let Some(hunt) = call.dial.as_mut().and_then(|d| d.hunt.as_mut()) {
+            hunt.failure = Some((status, why.to_owned()));
+        }
+    }
+
+    fn invite_by_trunk(&mut self, call: &mut Call, trunk: &crate::Name, uri: &str) -> Result<(), Full> {
+        let model = self.model.clone();
+        let Some((terms, out)) = model.trunk(trunk).and_then(|t| Some((t, t.out.as_ref()?))) else {
+            return Err(Full::NoDestination);
+        };
+        let listener = self.config.center_listener;
+        let local = self.config.listeners.iter().find(|l| l.id == listener).map(|l| l.local);
+        let who = Who { number: &call.number, name: &call.name, brought: &call.brought };
+        let own = Self::own_headers(call);
+        let (from, headers) = outgoing::identify(out, who, local.ok_or(Full::NoDestination)?, own);
+        // The trunk's own order: it was agreed with whoever runs it.
+        let codecs = center::codecs(None, &terms.codecs);
+        let Some(dial) = &mut call.dial else { return Ok(()) };
+        let Some(hunt) = &dial.hunt else { return Ok(()) };
+        let number = rules::normalised(&out.called, hunt.number.clone());
+        let target = hunt::uri_of(&number, uri);
+        dial.ring_only = out.early_media == EarlyMedia::Ring;
+        let invite = Invite {
+            listener,
+            from,
+            to: format!("<{target}>"),
+            target,
+            headers,
+            sdp: dial.party.make_offer(&codecs, Direction::SendRecv),
+            credentials: super::trunks::credentials(out),
+            redirects: 8,
+            silent_target_ms: out.silent_ms,
+            silent_first: true,
+            ..Invite::default()
+        };
+        let leg = self.invite(call.key, invite)?;
+        dial.party.leg = Some(leg);
+        self.trunk_called(trunk, uri);
+        self.leg_line(call, Some(leg), Step::After, format!("trunk {trunk}: {number} at {uri}"));
+        Ok(())
+    }
+
+    /// The second party's final refusal, or none: the end of the attempt, and of the call unless another
+    /// destination may do better.
+    pub(super) fn dial_refused(
+        &mut self,
+        call: &mut Call,
+        status: u16,
+        reason: &str,
+        response: Option<&Message>,
+    ) {
+        let Some(dial) = &mut call.dial else { return };
+        let way = dial.hunt.as_ref().and_then(|h| Some((h.at.clone()?, h.tried.clone()?)));
+        let Some((trunk, uri)) = way else { return self.dial_failed(call, status, reason) };
+        let met = if response.is_none() && status == 408 { 0 } else { status };
+        self.trunk_met(&trunk, &uri, met, response);
+        if dial.answered || !hunt::goes_on(status) {
+            return self.dial_failed(call, status, reason);
+        }
+        dial.party.restart();
+        if std::mem::take(&mut dial.early)
+            && let (Some(a), Some(b)) = (call.caller.media, dial.party.media)
+        {
+            self.media(Command::Part { a, b });
+        }
+        self.note_failure(call, status, &format!("trunk {trunk}, {uri}: {reason}"));
+        self.next_way(call);
+    }
+
     /// 180 and 183 of the second leg go through to a caller who was not answered, with their audio.
     pub(super) fn progressed(&mut self, call: &mut Call, leg: LegId, status: u16, response: &Message) {
         let Some(dial) = &mut call.dial else { return };
@@ -78,10 +222,13 @@ impl Core {
         }
         let Some(caller) = call.caller.leg else { return };
         if !response.has_sdp()
+            || dial.ring_only
             || call.caller.address.is_none()
             || (call.caller.offer.is_none() && !call.caller.ready())
         {
-            return self.progress(caller, if status == 183 { 183 } else { 180 }, None);
+            // Where a 183 would promise audio that does not come, ringing is the truth that is left.
+            let status = if status == 183 && !dial.ring_only { 183 } else { 180 };
+            return self.progress(caller, status, None);
         }
         let Ok(remote) = dial.party.accept(response.body()) else { return };
         let (media, first) = (dial.party.media, !dial.early);
@@ -107,6 +254,9 @@ impl Core {
         dial.answered = true;
         dial.since = self.now;
         let media = dial.party.media;
+        if let Some((trunk, uri)) = dial.hunt.as_ref().and_then(|h| Some((h.at.clone()?, h.tried.clone()?))) {
+            self.trunk_met(&trunk, &uri, 200, None);
+        }
         if let (Some(leg), Some(remote)) = (media, remote) {
             self.media(Command::Remote { leg, remote });
         }
@@ -124,7 +274,8 @@ impl Core {
 
     /// The second party refused, did not answer, or could not be dialled.
     pub(super) fn dial_failed(&mut self, call: &mut Call, status: u16, reason: &str) {
-        let Some(dial) = call.dial.take() else { return };
+        let Some(mut dial) = call.dial.take() else { return };
+        self.leave_trunk(&mut dial);
         self.disarm(call, Wake::Ring);
         self.line(call, Step::After, format!("{}: {status} {reason}", dial.address));
         let transfer = dial.transfer;

@@ -54,7 +54,8 @@ impl Core {
             let (token, ticket) = (talk.token, talk.ticket);
             self.tell(call, ToDomain::TalkEnded { token, ticket, talked_ms, how: TalkEnd::CallerGone });
         }
-        if let Some(dial) = call.dial.take() {
+        if let Some(mut dial) = call.dial.take() {
+            self.leave_trunk(&mut dial);
             self.drop_party(call, dial.party, &cause::reason(cause, text));
         }
 

@@ -19,6 +19,7 @@ mod end;
 mod offer;
 mod requests;
 mod session;
+mod trunks;
 mod verbs;
 
 use std::net::{IpAddr, SocketAddr};
@@ -43,6 +44,8 @@ use crate::script::{CallInfo, Failure, FromScript, ScriptId, ToScript};
 use crate::timeline::Step;
 use call::{Call, CallKey, Side, Wake};
 use core::{Core, Timer};
+
+pub use trunks::{DestinationView, RegistrationView, TrunkView};
 
 /// What happens to a shard.
 #[derive(Debug)]
@@ -115,6 +118,13 @@ pub enum Output {
     Script(ScriptId, ToScript),
     /// Write down a dialog's life.
     Fact(Fact),
+    /// Something about a trunk that an operator should read.
+    Notice {
+        /// Whether it is good news.
+        well: bool,
+        /// What.
+        text: String,
+    },
     /// A call is over and nothing of it is left.
     Gone {
         /// Which.
@@ -218,7 +228,7 @@ pub struct Counts {
     pub asks: usize,
     /// REGISTERs that the domain has not answered.
     pub registers: usize,
-    /// Running timers.
+    /// Running timers, without those that trunks keep all the time.
     pub timers: usize,
     /// The SIP stack's.
     pub endpoint: endpoint::Counts,
@@ -341,6 +351,8 @@ pub struct Shard {
     serial: u32,
     seen: Seen,
     up: bool,
+    /// Trunks are begun and ended with the next input, which has the time.
+    trunks_changed: bool,
 }
 
 impl std::fmt::Debug for Shard {
@@ -368,6 +380,7 @@ impl Shard {
             serial: 0,
             seen: Seen::default(),
             up: false,
+            trunks_changed: true,
         }
     }
 
@@ -392,13 +405,19 @@ impl Shard {
                 None => self.core.keep_note(note),
             },
             Input::Tick => {}
-            Input::Drain => self.core.draining = true,
+            Input::Drain => {
+                self.core.draining = true;
+                self.core.rest_trunks();
+            }
         }
         self.leave(out);
     }
 
     /// When to hand in the next [`Input::Tick`], on the monotonic clock.
     pub fn next_deadline_ns(&mut self) -> Option<u64> {
+        if self.trunks_changed {
+            return Some(0);
+        }
         match (self.core.timers.next_deadline(), self.core.endpoint.next_deadline_ns()) {
             (Some(a), Some(b)) => Some(a.min(b)),
             (a, b) => a.or(b),
@@ -409,6 +428,7 @@ impl Shard {
     pub fn configure(&mut self, model: Arc<Model>, prompts: Arc<dyn Prompts>) {
         self.core.model = model;
         self.core.prompts = prompts;
+        self.trunks_changed = true;
     }
 
     /// Ends the dialogs of a former life of the process.
@@ -434,10 +454,16 @@ impl Shard {
             tokens: core.tokens.len(),
             asks: core.asks.len(),
             registers: core.registers.len(),
-            timers: core.timers.len(),
+            timers: core.timers.len() - core.trunks.timers(),
             endpoint: core.endpoint.counts(),
             totals: core.totals,
         }
+    }
+
+    /// What the trunks are doing.
+    #[must_use]
+    pub fn trunks(&self, now: Now) -> Vec<TrunkView> {
+        self.core.trunk_views(now)
     }
 
     /// Plants faults, for a simulation that must find them.
@@ -453,6 +479,9 @@ impl Shard {
         if !self.up {
             self.up = true;
             self.core.envelope(None, Vec::new(), ToDomain::ShardUp);
+        }
+        if std::mem::take(&mut self.trunks_changed) {
+            self.core.set_trunks();
         }
     }
 
@@ -518,8 +547,8 @@ impl Shard {
                     _ => core.hang_up(leg, "Q.850;cause=31"),
                 });
             }
-            Event::Rejected { leg, status, reason, .. } => {
-                self.with_leg(leg, |core, call| core.rejected(call, leg, status, &reason));
+            Event::Rejected { leg, status, reason, response } => {
+                self.with_leg(leg, |core, call| core.rejected(call, leg, status, &reason, response.as_ref()));
                 self.core.leg_gone(leg);
             }
             Event::Confirmed { leg, ack } => {
@@ -532,7 +561,8 @@ impl Shard {
                 _ => self.core.endpoint.refuse_offer(self.core.now, leg, 481),
             },
             // The shard never offers again on its own. Its probes have an answer, whichever, or the leg ends.
-            Event::OfferResult { .. } | Event::Response { .. } => {}
+            Event::OfferResult { .. } => {}
+            Event::Response { request, result } => self.core.trunk_heard(request, result),
             Event::Request { txn, leg, source, request } => self.request(txn, leg, source, &request),
             Event::Ended { leg, cause } => {
                 let entry = self.core.leg_gone(leg);
@@ -574,6 +604,7 @@ impl Shard {
                 }
             }),
             Timer::Register(request) => self.core.register_silent(request),
+            Timer::Trunk(id, wake) => self.core.trunk_wakes(id, wake),
         }
     }
 

@@ -290,7 +290,14 @@ impl Core {
     }
 
     /// A phone's final refusal.
-    pub(super) fn rejected(&mut self, call: &mut Call, leg: LegId, status: u16, reason: &str) {
+    pub(super) fn rejected(
+        &mut self,
+        call: &mut Call,
+        leg: LegId,
+        status: u16,
+        reason: &str,
+        response: Option<&Message>,
+    ) {
         match call.party_of_leg(leg) {
             Some(Side::Ringing) => {
                 let Some(mut ring) = call.round.as_mut().and_then(|r| r.take_leg(leg)) else { return };
@@ -305,7 +312,7 @@ impl Core {
                 if let Some(dial) = &mut call.dial {
                     dial.party.leg = None;
                 }
-                self.dial_failed(call, status, reason);
+                self.dial_refused(call, status, reason, response);
             }
             _ => {}
         }

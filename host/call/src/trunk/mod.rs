@@ -1,14 +1,23 @@
-//! Step 5, first half: who sends a call, whose it is, and whether it is admitted.
+//! Step 5, first half: who sends a call, whose it is, and whether it is admitted. And the way out:
+//! which trunk takes a call that leaves, in [`hunt`], under the terms of [`terms`].
 //!
-//! Called by the shard for every new INVITE, before a call exists. Never refuses a call that is
-//! already up, and never looks at more than the INVITE, the model and its own counters.
+//! Called by the shard for every new INVITE, before a call exists, and for every call out. Never
+//! refuses a call that is already up, and never looks at more than the INVITE, the model and its own
+//! counters. What a trunk keeps up beside calls is in [`register`] and [`health`].
+
+pub mod health;
+pub mod hunt;
+pub mod outgoing;
+pub mod register;
+pub mod rules;
+pub mod terms;
 
 use std::net::SocketAddr;
 
 use cordboard_base::{Map, Now};
 use cordboard_sip::wire::{Message, Name as Header, NameAddr, Uri};
 
-use crate::model::{Limits, Model, Tenant};
+use crate::model::{Limits, Model, Tenant, Trunk};
 use crate::{Attributes, Name};
 
 /// Why a call is not admitted.
@@ -40,21 +49,67 @@ impl Refused {
     }
 }
 
-/// An admitted call's owner, as indices into the model.
+/// Where a call came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct From<'a> {
+    /// The address.
+    pub remote: SocketAddr,
+    /// The trunk whose registration it was sent to: its contact's secret is in the Request-URI.
+    pub registered: Option<&'a Name>,
+}
+
+/// An admitted call's owner, as indices into the model.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Admitted {
     /// Of `model.trunks`.
     pub trunk: u32,
     /// Of `model.tenants`.
     pub tenant: u32,
+    /// The dialled number, as the trunk normalises it.
+    pub called: String,
 }
 
 /// What one trunk has now. Kept by name, so that a reload does not forget live calls.
 #[derive(Debug, Default)]
 struct Usage {
+    /// In.
     calls: u32,
-    /// The token bucket as one number: the time at which it is full again, monotonic nanoseconds.
+    /// Out.
+    out: u32,
+    bucket_in: Bucket,
+    bucket_out: Bucket,
+    totals: Totals,
+}
+
+/// What a trunk has done since the start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Totals {
+    /// Calls in that were admitted.
+    pub admitted: u64,
+    /// Calls in that were refused by a limit.
+    pub refused: u64,
+    /// Calls that went out, each trunk that was tried counted.
+    pub out: u64,
+    /// Calls out that a limit kept from this trunk.
+    pub out_full: u64,
+}
+
+/// A token bucket of one second's worth as one number: the time at which it is full again, monotonic.
+#[derive(Debug, Default)]
+struct Bucket {
     full_at_ns: u64,
+}
+
+impl Bucket {
+    fn take(&mut self, now: Now, per_s: u32) -> bool {
+        let token_ns = 1_000_000_000 / u64::from(per_s.max(1));
+        let full_at = self.full_at_ns.max(now.mono_ns) + token_ns;
+        let fits = per_s > 0 && full_at <= now.mono_ns + 1_000_000_000;
+        if fits {
+            self.full_at_ns = full_at;
+        }
+        fits
+    }
 }
 
 /// The trunks' counters.
@@ -73,17 +128,21 @@ impl Admission {
         &mut self,
         now: Now,
         model: &Model,
-        source: SocketAddr,
-        called: &str,
+        from: From<'_>,
+        called: String,
         draining: bool,
     ) -> Result<Admitted, Refused> {
         let (trunk_at, trunk) = model
             .trunks
             .iter()
             .enumerate()
-            .find(|(_, t)| t.sources.iter().any(|n| n.contains(source)))
+            .find(|(_, t)| match from.registered {
+                Some(name) => t.name == *name,
+                None => t.sources.iter().any(|n| n.contains(from.remote)),
+            })
             .ok_or(Refused::UnknownSource)?;
-        let tenant = tenant_of(model, called)
+        let called = rules::normalised(&trunk.called, called);
+        let tenant = tenant_of(model, &called)
             .or_else(|| model.tenants.iter().position(|t| Some(&t.name) == trunk.tenant.as_ref()))
             .ok_or(Refused::UnknownNumber)?;
         if draining {
@@ -93,22 +152,59 @@ impl Admission {
         if self.live >= max_calls {
             return Err(Refused::ShardFull);
         }
-        if !self.trunks.contains_key(&trunk.name) {
-            self.trunks.insert(trunk.name.clone(), Usage::default());
-        }
-        let usage = self.trunks.entry(trunk.name.clone()).or_default();
-        if usage.calls >= trunk.max_calls {
+        let usage = self.usage(&trunk.name);
+        // The carrier's channels serve both directions.
+        if usage.calls + usage.out >= trunk.max_calls {
+            usage.totals.refused += 1;
             return Err(Refused::TrunkFull);
         }
-        let token_ns = 1_000_000_000 / u64::from(trunk.max_calls_per_s.max(1));
-        let full_at = usage.full_at_ns.max(now.mono_ns) + token_ns;
-        if trunk.max_calls_per_s == 0 || full_at > now.mono_ns + 1_000_000_000 {
+        if !usage.bucket_in.take(now, trunk.max_calls_per_s) {
+            usage.totals.refused += 1;
             return Err(Refused::TrunkRate);
         }
-        usage.full_at_ns = full_at;
+        usage.totals.admitted += 1;
         usage.calls += 1;
         self.live += 1;
-        Ok(Admitted { trunk: trunk_at as u32, tenant: tenant as u32 })
+        Ok(Admitted { trunk: trunk_at as u32, tenant: tenant as u32, called })
+    }
+
+    fn usage(&mut self, trunk: &Name) -> &mut Usage {
+        if !self.trunks.contains_key(trunk) {
+            self.trunks.insert(trunk.clone(), Usage::default());
+        }
+        self.trunks.entry(trunk.clone()).or_default()
+    }
+
+    /// Decides on a call that is to leave by `trunk`. One that may counts until [`Self::release_out`].
+    ///
+    /// # Errors
+    /// Why it may not; nothing is counted then.
+    pub fn admit_out(&mut self, now: Now, trunk: &Trunk, out: &terms::Outbound) -> Result<(), Refused> {
+        let usage = self.usage(&trunk.name);
+        if usage.out >= out.max_calls || usage.calls + usage.out >= trunk.max_calls {
+            usage.totals.out_full += 1;
+            return Err(Refused::TrunkFull);
+        }
+        if !usage.bucket_out.take(now, out.max_calls_per_s) {
+            usage.totals.out_full += 1;
+            return Err(Refused::TrunkRate);
+        }
+        usage.totals.out += 1;
+        usage.out += 1;
+        Ok(())
+    }
+
+    /// A call that left by `trunk` is over, or goes another way.
+    pub fn release_out(&mut self, trunk: &Name) {
+        if let Some(usage) = self.trunks.get_mut(trunk) {
+            usage.out = usage.out.saturating_sub(1);
+        }
+    }
+
+    /// Calls in and out that are up on a trunk, and its totals.
+    #[must_use]
+    pub fn of(&self, trunk: &Name) -> (u32, u32, Totals) {
+        self.trunks.get(trunk).map_or((0, 0, Totals::default()), |u| (u.calls, u.out, u.totals))
     }
 
     /// A call that was admitted on `trunk` is over.
@@ -183,6 +279,12 @@ pub fn called(request: &Message) -> String {
     user_of(request.request_uri())
 }
 
+/// The user of the To: whom the caller has dialled, where the Request-URI was rewritten on the way.
+#[must_use]
+pub fn addressed(request: &Message) -> String {
+    request.to().map(|to| user_of(to.uri)).unwrap_or_default()
+}
+
 fn user_of(uri: &str) -> String {
     let Ok(uri) = Uri::parse(uri) else { return String::new() };
     let user = uri.user_text();
@@ -193,6 +295,26 @@ fn user_of(uri: &str) -> String {
 #[must_use]
 pub fn passed(request: &Message, pass_headers: &[String]) -> Attributes {
     pass_headers.iter().filter_map(|name| Some((name.clone(), request.other(name)?.to_owned()))).collect()
+}
+
+/// The headers of an INVITE that some trunk copies into calls that leave by it.
+#[must_use]
+pub fn brought(request: &Message, model: &Model) -> Attributes {
+    let mut brought = Attributes::new();
+    for name in model.trunks.iter().filter_map(|t| t.out.as_ref()).flat_map(|out| &out.headers.copy) {
+        if !brought.iter().any(|(n, _)| n == name)
+            && let Some(value) = request.other(name)
+        {
+            brought.push((name.clone(), value.to_owned()));
+        }
+    }
+    brought
+}
+
+/// What stands for a registration of ours in the Request-URI of a call to it: the `line` of its contact.
+#[must_use]
+pub fn line_of(request: &Message) -> Option<String> {
+    Uri::parse(request.request_uri()).ok()?.param("line").map(str::to_owned)
 }
 
 /// The tenant's realm that a phone's REGISTER belongs to: by the To's host, else by the user's name.
@@ -212,7 +334,7 @@ pub fn phone_tenant<'m>(model: &'m Model, host: &str, user: &str) -> Option<(&'m
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Network, Trunk};
+    use crate::model::Network;
     use bytes::Bytes;
 
     fn model() -> Model {
@@ -235,18 +357,20 @@ mod tests {
             trunks: vec![Trunk {
                 name: "t".into(),
                 sources: vec![Network { address: "10.0.0.0".parse().unwrap(), prefix: 8, port: None }],
-                tenant: None,
                 max_calls: 2,
                 max_calls_per_s: 2,
-                pass_headers: Vec::new(),
-                codecs: Vec::new(),
+                ..Trunk::default()
             }],
             tenants: vec![tenant("a", &["+49*"]), tenant("b", &["+4930*"]), tenant("c", &["+49301"])],
             limits: Limits { max_calls: 3, ..Limits::default() },
         }
     }
 
-    const AT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::new(10, 1, 2, 3)), 5060);
+    const AT: &str = "10.1.2.3:5060";
+
+    fn from(remote: &str) -> From<'static> {
+        From { remote: remote.parse().unwrap(), registered: None }
+    }
 
     #[test]
     fn the_exact_number_wins_then_the_longest_prefix() {
@@ -261,18 +385,15 @@ mod tests {
     fn refusals_have_their_names() {
         let (m, now) = (model(), Now::default());
         let mut a = Admission::default();
-        assert_eq!(
-            a.admit(now, &m, "192.0.2.1:1".parse().unwrap(), "+491", false),
-            Err(Refused::UnknownSource)
-        );
-        assert_eq!(a.admit(now, &m, AT, "1", false), Err(Refused::UnknownNumber));
-        assert_eq!(a.admit(now, &m, AT, "+491", true), Err(Refused::Draining));
-        assert!(a.admit(now, &m, AT, "+491", false).is_ok());
-        assert!(a.admit(now, &m, AT, "+491", false).is_ok());
-        assert_eq!(a.admit(now, &m, AT, "+491", false), Err(Refused::TrunkFull));
+        assert_eq!(a.admit(now, &m, from("192.0.2.1:1"), "+491".into(), false), Err(Refused::UnknownSource));
+        assert_eq!(a.admit(now, &m, from(AT), "1".into(), false), Err(Refused::UnknownNumber));
+        assert_eq!(a.admit(now, &m, from(AT), "+491".into(), true), Err(Refused::Draining));
+        assert!(a.admit(now, &m, from(AT), "+491".into(), false).is_ok());
+        assert!(a.admit(now, &m, from(AT), "+491".into(), false).is_ok());
+        assert_eq!(a.admit(now, &m, from(AT), "+491".into(), false), Err(Refused::TrunkFull));
         a.release(&"t".into());
-        assert_eq!(a.admit(now, &m, AT, "+491", false), Err(Refused::TrunkRate));
-        assert!(a.admit(now.plus_ns(500_000_000), &m, AT, "+491", false).is_ok());
+        assert_eq!(a.admit(now, &m, from(AT), "+491".into(), false), Err(Refused::TrunkRate));
+        assert!(a.admit(now.plus_ns(500_000_000), &m, from(AT), "+491".into(), false).is_ok());
         assert_eq!(a.live(), 2);
     }
 
@@ -283,9 +404,53 @@ mod tests {
         m.limits.max_calls = 1_000;
         let mut a = Admission::default();
         let admitted = (0..10_000_u64)
-            .filter(|i| a.admit(Now::default().plus_ns(i * 1_000_000), &m, AT, "+491", false).is_ok())
+            .filter(|i| {
+                a.admit(Now::default().plus_ns(i * 1_000_000), &m, from(AT), "+491".into(), false).is_ok()
+            })
             .count();
         assert!((20..=22).contains(&admitted), "{admitted}");
+    }
+
+    #[test]
+    fn a_trunk_s_channels_serve_both_directions_and_calls_out_have_their_own_rate() {
+        let mut m = model();
+        m.limits.max_calls = 10;
+        m.trunks[0].max_calls = 3;
+        let out = terms::Outbound { max_calls: 2, max_calls_per_s: 100, ..terms::Outbound::default() };
+        let (mut a, now) = (Admission::default(), Now::default());
+        let name = m.trunks[0].name.clone();
+        assert_eq!(a.admit_out(now, &m.trunks[0], &out), Ok(()));
+        assert_eq!(a.admit_out(now, &m.trunks[0], &out), Ok(()));
+        assert_eq!(a.admit_out(now, &m.trunks[0], &out), Err(Refused::TrunkFull), "its own limit");
+        assert!(a.admit(now, &m, from(AT), "+491".into(), false).is_ok());
+        assert_eq!(a.admit(now, &m, from(AT), "+491".into(), false), Err(Refused::TrunkFull), "all channels");
+        a.release_out(&name);
+        assert!(a.admit(now, &m, from(AT), "+491".into(), false).is_ok());
+        assert_eq!(a.admit_out(now, &m.trunks[0], &out), Err(Refused::TrunkFull), "all channels");
+        let (calls, outgoing, totals) = a.of(&name);
+        assert_eq!((calls, outgoing, totals.admitted, totals.refused), (2, 1, 2, 1));
+        assert_eq!((totals.out, totals.out_full), (2, 2));
+        for _ in 0..2 {
+            a.release(&name);
+        }
+        let slow = terms::Outbound { max_calls_per_s: 1, ..out };
+        a.release_out(&name);
+        assert_eq!(a.admit_out(now.plus_ns(1_000_000_000), &m.trunks[0], &slow), Ok(()));
+        assert_eq!(a.admit_out(now.plus_ns(1_000_000_001), &m.trunks[0], &slow), Err(Refused::TrunkRate));
+    }
+
+    #[test]
+    fn a_call_to_a_registration_is_its_trunk_s_wherever_it_comes_from() {
+        let mut m = model();
+        m.trunks.push(Trunk {
+            name: "registered".into(),
+            called: vec![rules::Rewrite::parse("0* -> +49*").unwrap()],
+            ..Trunk::default()
+        });
+        let mut a = Admission::default();
+        let (name, remote) = ("registered".into(), "192.0.2.1:1".parse().unwrap());
+        let got = a.admit(Now::default(), &m, From { remote, registered: Some(&name) }, "0301".into(), false);
+        assert_eq!(got, Ok(Admitted { trunk: 1, tenant: 2, called: "+49301".into() }));
     }
 
     fn invite(head: &str) -> Message {

@@ -10,5 +10,6 @@ mod random;
 mod routes;
 mod sessions;
 mod steps;
+mod trunks;
 mod verbs;
 mod world;

@@ -148,6 +148,8 @@ pub struct World {
     pub lines: Vec<Line>,
     pub facts: Vec<Fact>,
     pub gone: Vec<Id>,
+    /// What operators are told of trunks.
+    pub notices: Vec<(bool, String)>,
     pub asked: Vec<(u64, Name, Incoming)>,
     pub started: Vec<(ScriptId, Name, CallInfo)>,
     pub heard: Vec<(ScriptId, ToScript)>,
@@ -188,11 +190,10 @@ pub fn model() -> Model {
         trunks: vec![Trunk {
             name: "trunk".into(),
             sources: vec![Network { address: "10.0.1.0".parse().unwrap(), prefix: 24, port: None }],
-            tenant: None,
             max_calls: 100,
             max_calls_per_s: 100,
             pass_headers: vec!["P-Asserted-Identity".to_owned(), "X-Extra".to_owned()],
-            codecs: Vec::new(),
+            ..Trunk::default()
         }],
         tenants: vec![Tenant {
             name: "demo".into(),
@@ -247,6 +248,7 @@ impl World {
             lines: Vec::new(),
             facts: Vec::new(),
             gone: Vec::new(),
+            notices: Vec::new(),
             asked: Vec::new(),
             started: Vec::new(),
             heard: Vec::new(),
@@ -328,6 +330,7 @@ impl World {
                 self.heard.push((script, to));
             }
             Output::Fact(fact) => self.facts.push(through_the_bus(&fact)),
+            Output::Notice { well, text } => self.notices.push((well, text)),
             Output::Gone { interaction } => self.gone.push(interaction),
         }
     }

@@ -97,6 +97,11 @@ pub(super) async fn queues(Extract(shared): State) -> Result<impl IntoResponse, 
     }
 }
 
+pub(super) async fn trunks(Extract(shared): State) -> impl IntoResponse {
+    let items = shared.centre.as_ref().map_or_else(Vec::new, |centre| centre.shard_view.trunks());
+    Json(List { items })
+}
+
 /// The body of an agent's action; all of it may be left out.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]

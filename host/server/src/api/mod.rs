@@ -45,6 +45,7 @@ pub fn router(shared: Arc<Shared>) -> Router {
         .route("/v1/agents", get(calls::agents))
         .route("/v1/agents/{tenant}/{agent}/{action}", post(calls::agent))
         .route("/v1/queues", get(calls::queues))
+        .route("/v1/trunks", get(calls::trunks))
         .route("/v1/records", get(records::list))
         .route("/v1/records/export", get(records::export))
         .route("/v1/records/{id}", get(records::one))

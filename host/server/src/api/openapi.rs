@@ -91,6 +91,7 @@ pub const ROUTES: &[Route] = &[
         )
     },
     get("/v1/queues", "Queues with their entries", "Queues"),
+    get("/v1/trunks", "Trunks with their calls, registrations and destinations", "Trunks"),
     Route { query: FILTER, ..get("/v1/records", "Detail records, newest first", "Records") },
     Route {
         query: EXPORT,
@@ -191,6 +192,17 @@ fn schemas() -> Value {
             ("longest_wait_ms", number.clone()), ("estimate_s", optional("integer")), ("agents_ready", number.clone()),
             ("agents_logged_in", number.clone()), ("entered", number.clone()), ("served", number.clone()), ("abandoned", number.clone()),
             ("estimate_error_ms", optional("integer")), ("entries", of("array")),
+        ])),
+        "Trunks": list(object(&[
+            ("trunk", text.clone()), ("calls_in", number.clone()), ("calls_out", number.clone()), ("max_calls", number.clone()),
+            ("admitted", number.clone()), ("refused", number.clone()), ("out", number.clone()), ("out_full", number.clone()),
+            ("registration", json!({ "type": ["object", "null"], "properties": {
+                "state": text, "expires_in_s": optional("integer"), "status": optional("integer"), "reason": text, "failures": number,
+            } })),
+            ("destinations", json!({ "type": "array", "items": object(&[
+                ("uri", text.clone()), ("priority", number.clone()), ("weight", number.clone()), ("serves", flag.clone()),
+                ("last_status", optional("integer")), ("calls", number.clone()), ("failed", number.clone()),
+            ]) })),
         ])),
         "Records": list(object(&[
             ("row", number.clone()), ("interaction", text.clone()), ("tenant", text.clone()), ("trunk", text.clone()), ("caller", text.clone()),

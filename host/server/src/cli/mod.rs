@@ -115,6 +115,11 @@ enum Command {
         #[command(flatten)]
         reach: Reach,
     },
+    /// Trunks with their calls, registrations and destinations.
+    Trunks {
+        #[command(flatten)]
+        reach: Reach,
+    },
     /// Detail records of calls that have ended.
     Records {
         /// What.
@@ -318,6 +323,9 @@ async fn talk(command: Command) -> anyhow::Result<()> {
         }
         Command::Queues { reach } => {
             print::queues(&Client::new(&reach)?.get("/v1/queues", &[]).await?, reach.json)
+        }
+        Command::Trunks { reach } => {
+            print::trunks(&Client::new(&reach)?.get("/v1/trunks", &[]).await?, reach.json)
         }
         Command::Agent { action, reach } => agent(action, &reach).await,
         Command::Records { action: RecordsAction::List { filter }, reach } => {

@@ -41,6 +41,47 @@ fn items(answer: &Value) -> &[Value] {
     answer["items"].as_array().map_or(&[], Vec::as_slice)
 }
 
+/// A line a trunk, and one below it for each destination.
+pub(super) fn trunks(answer: &Value, json: bool) -> Result<()> {
+    if json {
+        return whole(answer);
+    }
+    let mut rows = Vec::new();
+    for t in items(answer) {
+        let registration = match &t["registration"] {
+            Value::Null => "-".to_owned(),
+            r if r["state"] == "registered" => format!("registered, {} s", cell(&r["expires_in_s"])),
+            r if r["state"] == "failed" => format!("failed: {}", cell(&r["reason"])),
+            r => cell(&r["state"]),
+        };
+        let calls = [&t["calls_in"], &t["calls_out"], &t["max_calls"]].map(cell);
+        let totals = [&t["admitted"], &t["refused"], &t["out"], &t["out_full"]].map(cell);
+        rows.push([vec![cell(&t["trunk"])], calls.into(), totals.into(), vec![registration]].concat());
+        for d in t["destinations"].as_array().into_iter().flatten() {
+            let serves = if d["serves"] == true { "serves" } else { "does not serve" };
+            let last = match &d["last_status"] {
+                Value::Null => "not heard of".to_owned(),
+                status if *status == 0 => "silent".to_owned(),
+                status => cell(status),
+            };
+            let blank = || String::new();
+            rows.push(vec![
+                format!("  {}", cell(&d["uri"])),
+                blank(),
+                blank(),
+                blank(),
+                blank(),
+                blank(),
+                cell(&d["calls"]),
+                cell(&d["failed"]),
+                format!("{serves}, {last}, priority {}, weight {}", cell(&d["priority"]), cell(&d["weight"])),
+            ]);
+        }
+    }
+    table(&["TRUNK", "IN", "OUT", "MAX", "ADMITTED", "REFUSED", "SENT", "NOT SENT", "STATE"], &rows);
+    Ok(())
+}
+
 fn list(answer: &Value, json: bool, columns: &[(&str, &str)]) -> Result<()> {
     if json {
         return whole(answer);

@@ -7,16 +7,15 @@ use std::sync::Arc;
 
 use cordboard_call::Name;
 use cordboard_call::model::{
-    Agent, Fallback, Limits, Model, Network, Phone, Qualify, Tenant as ModelTenant, Trunk, Workgroup,
+    Agent, Fallback, Limits, Model, Phone, Qualify, Tenant as ModelTenant, Workgroup,
 };
-use cordboard_sip::sdp::Codec;
 use sha2::{Digest, Sha256};
 use toml::de::DeTable;
 
 use super::read::{At, Section, Source};
 use super::{
     Api, Config, Listen, Log, Media, Node, Overrides, Plugin, PluginLimits, Problems, Redirect, Role, Speech,
-    Store, Tenant, Token, check, hours,
+    Store, Tenant, Token, check, hours, trunks,
 };
 
 const ROLES: [(&str, Role); 3] =
@@ -57,7 +56,7 @@ pub(super) fn parse(file: &Path, text: &str, overrides: &Overrides) -> Result<Co
     Ok(config)
 }
 
-fn name(text: &str) -> Name {
+pub(super) fn name(text: &str) -> Name {
     text.into()
 }
 
@@ -93,7 +92,7 @@ fn read<'s>(
         tenants.push(tenant);
         places.tenants.push(here);
     }
-    let trunks = root.sections("trunks").into_iter().map(|s| read_trunk(s, places)).collect();
+    let trunks = root.sections("trunks").into_iter().map(|s| trunks::read(s, places)).collect();
     let (limits, plugin_limits, drain_timeout_ms) = read_limits(&root);
     let plugin_dir = overrides
         .plugin_dir
@@ -358,73 +357,6 @@ fn read_speech(root: &Section<'_, '_>, data: &Path) -> Speech {
     };
     s.done();
     speech
-}
-
-fn read_trunk(s: Section<'_, '_>, places: &mut Places) -> Trunk {
-    let own_name = s.name("name");
-    let sources = s.texts("sources");
-    if sources.is_empty() {
-        s.problem(
-            "sources",
-            "is missing or empty; expected networks that may send calls, such as [\"192.0.2.0/24\"]",
-        );
-    }
-    let sources = sources
-        .iter()
-        .filter_map(|text| {
-            let network = parse_network(&text.value);
-            if network.is_none() {
-                s.source().problem(text.line, &*text.key, format!("expected an address or network such as `192.0.2.0/24` or `192.0.2.1:5060`, found {:?}", text.value));
-            }
-            network
-        })
-        .collect();
-    let tenant = s.text("tenant");
-    places.tenant_names.extend(tenant.clone());
-    let mut codecs = Vec::new();
-    for codec in s.texts("codecs") {
-        match &*codec.value.to_ascii_lowercase() {
-            "pcmu" => codecs.push(Codec::Pcmu),
-            "pcma" => codecs.push(Codec::Pcma),
-            _ => s.source().problem(
-                codec.line,
-                codec.key,
-                format!("expected `pcmu` or `pcma`, found {:?}", codec.value),
-            ),
-        }
-    }
-    if codecs.is_empty() {
-        codecs = vec![Codec::Pcmu, Codec::Pcma];
-    }
-    let trunk = Trunk {
-        name: name(&own_name.value),
-        sources,
-        tenant: tenant.map(|t| name(&t.value)),
-        max_calls: s.number("max_calls", 1..=100_000, 1_000),
-        max_calls_per_s: s.number("max_calls_per_s", 1..=100_000, 200),
-        pass_headers: s.texts("pass_headers").into_iter().map(|h| h.value).collect(),
-        codecs,
-    };
-    s.done();
-    trunk
-}
-
-fn parse_network(text: &str) -> Option<Network> {
-    if let Some((address, prefix)) = text.split_once('/') {
-        let address: IpAddr = address.parse().ok()?;
-        let prefix: u8 = prefix.parse().ok()?;
-        return (prefix <= if address.is_ipv4() { 32 } else { 128 }).then_some(Network {
-            address,
-            prefix,
-            port: None,
-        });
-    }
-    let whole =
-        |address: IpAddr, port| Network { address, prefix: if address.is_ipv4() { 32 } else { 128 }, port };
-    if let Ok(socket) = text.parse::<SocketAddr>() {
-        return Some(whole(socket.ip(), Some(socket.port())));
-    }
-    text.parse().ok().map(|address| whole(address, None))
 }
 
 fn read_tenant(s: Section<'_, '_>, places: &mut Places) -> (ModelTenant, Tenant, TenantPlaces) {

@@ -10,6 +10,7 @@ mod load;
 mod problem;
 mod read;
 pub mod reload;
+mod trunks;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};

@@ -23,7 +23,7 @@ use cordboard_call::policy::Fault;
 use cordboard_call::redirect::Note;
 use cordboard_call::router::{Incoming, Route};
 use cordboard_call::script::{CallInfo, FromScript, ScriptId, ToScript};
-use cordboard_call::shard::{Counts, Input, Output, Prompts, Shard, ShardConfig};
+use cordboard_call::shard::{Counts, Input, Output, Prompts, Shard, ShardConfig, TrunkView};
 use cordboard_media::control;
 use cordboard_net::Clock;
 use cordboard_net::media::MediaHandle;
@@ -85,6 +85,7 @@ pub trait Plugins: Send + 'static {
 #[derive(Debug, Default)]
 pub struct ShardView {
     counts: Mutex<Option<Counts>>,
+    trunks: Mutex<Vec<TrunkView>>,
     ports: Mutex<Vec<(SocketAddr, Counters)>>,
     /// Calls that are up.
     pub calls: AtomicU64,
@@ -103,6 +104,12 @@ impl ShardView {
     #[must_use]
     pub fn counts(&self) -> Option<Counts> {
         *self.counts.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// What the trunks are doing, at most a quarter of a second old.
+    #[must_use]
+    pub fn trunks(&self) -> Vec<TrunkView> {
+        self.trunks.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
     }
 
     /// The sockets' counters.
@@ -302,7 +309,7 @@ fn run<P: Plugins>(setup: ShardSetup<P>) {
         l.carry_out();
         if now.mono_ns >= told {
             told = now.mono_ns + 200_000_000;
-            l.tell(&view);
+            l.tell(now, &view);
         }
     }
 }
@@ -388,6 +395,8 @@ impl<P: Plugins> Loop<P> {
                 }
                 Output::Script(script, message) => self.plugins.tell_script(script, message),
                 Output::Fact(fact) => self.facts.push(fact),
+                Output::Notice { well: true, text } => tracing::info!("{text}"),
+                Output::Notice { well: false, text } => tracing::warn!("{text}"),
                 Output::Gone { .. } => {}
             }
         }
@@ -417,12 +426,13 @@ impl<P: Plugins> Loop<P> {
         self.domain.flush() && self.commands.is_empty() && self.facts.is_empty()
     }
 
-    fn tell(&self, view: &ShardView) {
+    fn tell(&self, now: Now, view: &ShardView) {
         let counts = self.shard.counts();
         view.calls.store(counts.calls as u64, Relaxed);
         view.calls_total.store(counts.totals.calls, Relaxed);
         view.idle.store(counts.idle(), Relaxed);
         *view.counts.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(counts);
+        *view.trunks.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = self.shard.trunks(now);
         let ports = self.sockets.iter().map(|s| (s.port.local_addr(), s.port.counters())).collect();
         *view.ports.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = ports;
     }

@@ -310,6 +310,8 @@ pub struct Invite {
     pub redirects: u8,
     /// A redirect contact that says nothing, not even 100, this long is given up for the next; 0 for never.
     pub silent_target_ms: u64,
+    /// The first target too: then the leg is `Rejected` with 408 and no response.
+    pub silent_first: bool,
 }
 
 /// A request outside any dialog.

@@ -108,6 +108,9 @@ impl Endpoint {
             dialog: None,
             phase: Phase::Calling(calling),
         });
+        if invite.silent_first && invite.silent_target_ms > 0 {
+            self.await_sign(now, leg_id, ms(invite.silent_target_ms));
+        }
         Ok(LegId(leg_id))
     }
 
@@ -278,14 +281,20 @@ impl Endpoint {
         let Some(to) = Uri::parse(&uri).ok().and_then(|u| u.socket_addr()) else { return false };
         let silent_ns = calling.silent_target_ns;
         self.send_invite_again(now, leg_id, request, Some(&uri), to, None);
-        if silent_ns > 0
-            && let Some(leg) = self.legs.get_mut(leg_id)
+        if silent_ns > 0 {
+            self.await_sign(now, leg_id, silent_ns);
+        }
+        self.core.tell(Event::Redirected { leg: LegId(leg_id), to: uri });
+        true
+    }
+
+    /// Gives the target up unless it says something, be it 100, in this time.
+    fn await_sign(&mut self, now: Now, leg_id: u64, silent_ns: u64) {
+        if let Some(leg) = self.legs.get_mut(leg_id)
             && let Phase::Calling(calling) = &mut leg.phase
         {
             calling.silent = Some(self.core.wake(now, silent_ns, Wake::Leg(leg_id, LegTimer::Silent)));
         }
-        self.core.tell(Event::Redirected { leg: LegId(leg_id), to: uri });
-        true
     }
 
     fn send_invite_again(
@@ -334,7 +343,7 @@ impl Endpoint {
             leg: LegId(leg_id),
             status: 408,
             response: None,
-            reason: "no contact of the redirect said anything within silent_target_ms".to_owned(),
+            reason: "no target said anything within silent_target_ms".to_owned(),
         });
     }
 

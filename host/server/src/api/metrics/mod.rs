@@ -4,6 +4,7 @@
 //! when they are wanted most.
 
 mod families;
+mod trunks;
 
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -29,6 +30,7 @@ pub(crate) fn collect(shared: &Shared) -> Families {
     t.counter("calls_closed_total", "calls whose record is whole", &shared.releaser.closed);
     if let Some(centre) = &shared.centre {
         shard(&mut t, centre);
+        trunks::trunks(&mut t, &centre.shard_view.trunks());
         media(&mut t, centre);
         domain(&mut t, centre);
     }

@@ -1,0 +1,539 @@
+//! What trunks do beside calls: registrations are kept up and destinations asked by OPTIONS; and the
+//! choice of a destination when a call leaves.
+//!
+//! Called by the shard for its timers, for responses to requests of its own, and by `dial`. Each trunk
+//! that calls leave by has one state, from the reload that brings its terms to the one that changes them.
+
+use cordboard_base::{Map, TimerId, ms};
+use cordboard_sip::endpoint::{OutRequest, RequestFailure};
+use cordboard_sip::wire::{Message, Uri};
+use serde::{Deserialize, Serialize};
+
+use super::Output;
+use super::core::{Core, Timer};
+use crate::Name;
+use crate::bridge::Dial;
+use crate::trunk::health::Health;
+use crate::trunk::hunt::{self, escape_user};
+use crate::trunk::register::{self, Registration, State};
+use crate::trunk::terms::Outbound;
+use crate::trunk::{Refused, Totals};
+
+/// Why a trunk wakes up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum TrunkWake {
+    /// The next REGISTER.
+    Register,
+    /// The next OPTIONS to the destination of that number.
+    Probe(usize),
+}
+
+/// A request of ours that waits for its response.
+#[derive(Debug, Clone, Copy)]
+enum Asked {
+    Register(u64),
+    Probe(u64, usize),
+}
+
+#[derive(Debug, Default)]
+struct Peer {
+    health: Health,
+    /// The OPTIONS without an answer.
+    pending: Option<u64>,
+    timer: Option<TimerId>,
+    calls: u64,
+    failed: u64,
+}
+
+#[derive(Debug)]
+struct TrunkState {
+    name: Name,
+    out: Outbound,
+    /// The secret in the contact of its registration.
+    line: String,
+    registration: Option<Registration>,
+    timer: Option<TimerId>,
+    peers: Vec<Peer>,
+}
+
+/// All of them, by a number that is never used again.
+#[derive(Debug, Default)]
+pub(super) struct Trunks {
+    states: Map<u64, TrunkState>,
+    ids: Map<Name, u64>,
+    asked: Map<u64, Asked>,
+    next: u64,
+}
+
+/// A registration of ours that an INVITE was sent to.
+#[derive(Debug)]
+pub(super) struct ToRegistration {
+    pub(super) trunk: Name,
+    pub(super) user: String,
+}
+
+impl Trunks {
+    /// Whose registration an INVITE was sent to.
+    pub(super) fn registered(&self, request: &Message) -> Option<ToRegistration> {
+        let line = crate::trunk::line_of(request)?;
+        let state = self.states.values().find(|s| s.registration.is_some() && s.line == line)?;
+        let user = state.out.register.as_ref()?.user.clone();
+        Some(ToRegistration { trunk: state.name.clone(), user })
+    }
+
+    /// Timers that run all the time.
+    pub(super) fn timers(&self) -> usize {
+        let of = |s: &TrunkState| {
+            usize::from(s.timer.is_some()) + s.peers.iter().filter(|p| p.timer.is_some()).count()
+        };
+        self.states.values().map(of).sum()
+    }
+
+    fn by_name(&mut self, name: &Name) -> Option<&mut TrunkState> {
+        self.states.get_mut(self.ids.get(name)?)
+    }
+}
+
+/// A trunk, for people.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TrunkView {
+    /// Its name.
+    pub trunk: Name,
+    /// Calls that came in by it and are up.
+    pub calls_in: u32,
+    /// Calls that left by it and are up.
+    pub calls_out: u32,
+    /// Calls at once, both directions.
+    pub max_calls: u32,
+    /// Calls in that were admitted since the start.
+    pub admitted: u64,
+    /// Calls in that a limit has refused.
+    pub refused: u64,
+    /// Calls that went out.
+    pub out: u64,
+    /// Calls that a limit has kept from going out here.
+    pub out_full: u64,
+    /// Its registration, if it keeps one.
+    pub registration: Option<RegistrationView>,
+    /// Where calls out go.
+    pub destinations: Vec<DestinationView>,
+}
+
+/// A registration, for people.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RegistrationView {
+    /// `asking`, `registered`, `failed` or `removed`.
+    pub state: String,
+    /// Seconds until the binding ends unless it is refreshed.
+    pub expires_in_s: Option<u64>,
+    /// The last final status; 0 for none.
+    pub status: Option<u16>,
+    /// Why it failed.
+    pub reason: String,
+    /// Failures in a row.
+    pub failures: u32,
+}
+
+/// A destination, for people.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DestinationView {
+    /// As configured.
+    pub uri: String,
+    /// As configured.
+    pub priority: u16,
+    /// As configured.
+    pub weight: u16,
+    /// Whether calls are sent there before those that do not serve.
+    pub serves: bool,
+    /// The last final status heard from it; 0 for silence.
+    pub last_status: Option<u16>,
+    /// Calls sent there.
+    pub calls: u64,
+    /// Those that it could not serve.
+    pub failed: u64,
+}
+
+impl Core {
+    /// Begins trunks that are new, ends those that have gone; one whose terms have changed is both.
+    pub(super) fn set_trunks(&mut self) {
+        let model = self.model.clone();
+        let ids: Vec<u64> = self.trunks.states.keys().copied().collect();
+        for id in ids {
+            let same = self.trunks.states.get(&id).is_some_and(|s| {
+                model.trunk(&s.name).and_then(|t| t.out.as_ref()).is_some_and(|out| *out == s.out)
+            });
+            if !same {
+                self.end_trunk(id);
+                if let Some(state) = self.trunks.states.remove(&id) {
+                    self.trunks.ids.remove(&state.name);
+                }
+            }
+        }
+        for trunk in &model.trunks {
+            let Some(out) = trunk.out.clone().filter(|_| !self.trunks.ids.contains_key(&trunk.name)) else {
+                continue;
+            };
+            self.trunks.next += 1;
+            let id = self.trunks.next;
+            let registration =
+                out.register.as_ref().map(|r| Registration::new(r.expires_s, &mut self.random));
+            let state = TrunkState {
+                name: trunk.name.clone(),
+                line: self.random.token(),
+                registration,
+                timer: None,
+                peers: out.destinations.iter().map(|_| Peer::default()).collect(),
+                out,
+            };
+            let (registers, probes) = (state.registration.is_some(), state.out.health.is_some());
+            let peers = state.peers.len();
+            self.trunks.ids.insert(trunk.name.clone(), id);
+            self.trunks.states.insert(id, state);
+            if self.draining {
+                continue;
+            }
+            if registers {
+                let wait_ns = register::first_wait_ns(&mut self.random);
+                self.trunk_timer(id, TrunkWake::Register, wait_ns);
+            }
+            for peer in (0..peers).filter(|_| probes) {
+                let wait_ns = register::first_wait_ns(&mut self.random);
+                self.trunk_timer(id, TrunkWake::Probe(peer), wait_ns);
+            }
+        }
+    }
+
+    /// Takes bindings back and asks no more: carriers send their calls elsewhere from now on.
+    pub(super) fn rest_trunks(&mut self) {
+        let ids: Vec<u64> = self.trunks.states.keys().copied().collect();
+        ids.into_iter().for_each(|id| self.end_trunk(id));
+    }
+
+    fn end_trunk(&mut self, id: u64) {
+        let Some(state) = self.trunks.states.get_mut(&id) else { return };
+        let timers = state.peers.iter_mut().filter_map(|p| p.timer.take()).chain(state.timer.take());
+        for timer in timers {
+            self.timers.cancel(timer);
+        }
+        if state.registration.as_mut().is_some_and(Registration::remove) {
+            self.send_register(id);
+        }
+    }
+
+    fn trunk_timer(&mut self, id: u64, wake: TrunkWake, after_ns: u64) {
+        let Some(state) = self.trunks.states.get_mut(&id) else { return };
+        let slot = match wake {
+            TrunkWake::Register => &mut state.timer,
+            TrunkWake::Probe(peer) => match state.peers.get_mut(peer) {
+                Some(peer) => &mut peer.timer,
+                None => return,
+            },
+        };
+        if let Some(old) = slot.take() {
+            self.timers.cancel(old);
+        }
+        *slot = Some(self.timers.set(self.now.after_ns(after_ns), Timer::Trunk(id, wake)));
+    }
+
+    pub(super) fn trunk_wakes(&mut self, id: u64, wake: TrunkWake) {
+        let Some(state) = self.trunks.states.get_mut(&id) else { return };
+        match wake {
+            TrunkWake::Register => {
+                state.timer = None;
+                self.send_register(id);
+            }
+            TrunkWake::Probe(at) => {
+                let Some(every_ms) = state.out.health.map(|h| h.every_ms) else { return };
+                let Some(peer) = state.peers.get_mut(at) else { return };
+                peer.timer = None;
+                if peer.pending.take().is_some() {
+                    self.peer_failed(id, at, 0, None);
+                }
+                self.send_probe(id, at);
+                self.trunk_timer(id, TrunkWake::Probe(at), ms(every_ms));
+            }
+        }
+    }
+
+    // ---- Requests of our own ----
+
+    fn send_register(&mut self, id: u64) {
+        let listener = self.config.center_listener;
+        let Some(local) = self.config.listeners.iter().find(|l| l.id == listener).map(|l| l.local) else {
+            return;
+        };
+        let Some(state) = self.trunks.states.get_mut(&id) else { return };
+        let (Some(terms), Some(registration)) = (&state.out.register, &mut state.registration) else {
+            return;
+        };
+        let request = registration.request();
+        let mut user = String::new();
+        escape_user(&mut user, &terms.user);
+        let host = host_of(&terms.registrar);
+        let aor = format!("<sip:{user}@{host}>");
+        let contact = if terms.bulk {
+            // RFC 6140 5.2: no user, and all numbers at once.
+            format!("<sip:{local};bnc>")
+        } else {
+            format!("<sip:{user}@{local};line={}>", state.line)
+        };
+        let mut headers =
+            vec![("Contact".to_owned(), contact), ("Expires".to_owned(), request.expires_s.to_string())];
+        if terms.bulk {
+            headers.extend(["Require", "Proxy-Require"].map(|n| (n.to_owned(), "gin".to_owned())));
+        }
+        let request = OutRequest {
+            listener,
+            method: "REGISTER".to_owned(),
+            target: terms.registrar.clone(),
+            destination: terms.proxy.as_deref().and_then(address_of),
+            from: aor.clone(),
+            to: aor,
+            call_id: Some(request.call_id),
+            cseq: Some(request.cseq),
+            headers,
+            credentials: credentials(&state.out),
+            ..OutRequest::default()
+        };
+        let number = self.endpoint.request(self.now, request);
+        self.trunks.asked.insert(number, Asked::Register(id));
+        self.pump();
+    }
+
+    fn send_probe(&mut self, id: u64, at: usize) {
+        let listener = self.config.center_listener;
+        let from = self.caller_header(listener, "cordboard", "");
+        let Some(state) = self.trunks.states.get(&id) else { return };
+        let Some(target) = state.out.destinations.get(at).map(|d| d.uri.clone()) else { return };
+        let request = OutRequest {
+            listener,
+            method: "OPTIONS".to_owned(),
+            to: format!("<{target}>"),
+            target,
+            from,
+            headers: vec![("Accept".to_owned(), "application/sdp".to_owned())],
+            credentials: credentials(&state.out),
+            ..OutRequest::default()
+        };
+        let number = self.endpoint.request(self.now, request);
+        self.trunks.asked.insert(number, Asked::Probe(id, at));
+        if let Some(peer) = self.trunks.states.get_mut(&id).and_then(|s| s.peers.get_mut(at)) {
+            peer.pending = Some(number);
+        }
+        self.pump();
+    }
+
+    /// The outcome of a request outside calls; of any other nothing is to be done.
+    pub(super) fn trunk_heard(&mut self, request: u64, result: Result<Message, RequestFailure>) {
+        match self.trunks.asked.remove(&request) {
+            None => {}
+            Some(Asked::Register(id)) => self.register_heard(id, &result),
+            Some(Asked::Probe(id, at)) => {
+                let peer = self.trunks.states.get_mut(&id).and_then(|s| s.peers.get_mut(at));
+                // One that is late was counted as silence.
+                if peer.is_none_or(|p| p.pending != Some(request)) {
+                    return;
+                }
+                if let Some(peer) = self.trunks.states.get_mut(&id).and_then(|s| s.peers.get_mut(at)) {
+                    peer.pending = None;
+                }
+                match result {
+                    // Whoever answers is there, whatever it thinks of OPTIONS, unless it says that it cannot serve.
+                    Ok(r) if !matches!(r.status(), 408 | 502..=504) => self.peer_answered(id, at, r.status()),
+                    Ok(r) => self.peer_failed(id, at, r.status(), retry_after(&r)),
+                    Err(_) => self.peer_failed(id, at, 0, None),
+                }
+            }
+        }
+    }
+
+    fn register_heard(&mut self, id: u64, result: &Result<Message, RequestFailure>) {
+        let (now, line) = (self.now, self.trunks.states.get(&id).map(|s| s.line.clone()).unwrap_or_default());
+        let Some(state) = self.trunks.states.get_mut(&id) else { return };
+        let bulk = state.out.register.as_ref().is_some_and(|r| r.bulk);
+        let ours =
+            |uri: &Uri<'_>| if bulk { uri.param("bnc").is_some() } else { uri.param("line") == Some(&line) };
+        let Some(registration) = &mut state.registration else { return };
+        let before = registration.state().clone();
+        let outcome = match result {
+            Ok(response) => Ok(response),
+            Err(RequestFailure::Timeout) => Err("the registrar does not answer"),
+            Err(RequestFailure::NoDestination) => Err("the registrar's name has no address"),
+            Err(RequestFailure::Full) => Err("this node has too many transactions"),
+            Err(RequestFailure::LegGone | RequestFailure::BadValue) => Err("the REGISTER cannot be written"),
+        };
+        let wait_ms = registration.outcome(now, &mut self.random, outcome, ours);
+        let name = &state.name;
+        let notice = match (&before, registration.state()) {
+            (State::Registered { .. }, State::Registered { .. }) => None,
+            (_, State::Registered { .. }) => Some((true, format!("trunk {name}: registered"))),
+            (State::Failed { reason: old, .. }, State::Failed { reason, .. }) if old == reason => None,
+            (_, State::Failed { reason, .. }) => {
+                Some((false, format!("trunk {name}: the registration failed: {reason}")))
+            }
+            _ => None,
+        };
+        if let Some((well, text)) = notice {
+            self.out.push(Output::Notice { well, text });
+        }
+        if let Some(wait_ms) = wait_ms.filter(|_| !self.draining) {
+            self.trunk_timer(id, TrunkWake::Register, ms(wait_ms));
+        }
+    }
+
+    // ---- What is known of destinations ----
+
+    fn peer_answered(&mut self, id: u64, at: usize, status: u16) {
+        let Some(state) = self.trunks.states.get_mut(&id) else { return };
+        let Some(peer) = state.peers.get_mut(at) else { return };
+        if peer.health.answered(status, state.out.health.as_ref()) == Some(true) {
+            let text = format!("trunk {}: {} is back", state.name, state.out.destinations[at].uri);
+            self.out.push(Output::Notice { well: true, text });
+        }
+    }
+
+    fn peer_failed(&mut self, id: u64, at: usize, status: u16, retry_after_s: Option<u32>) {
+        let now = self.now;
+        let Some(state) = self.trunks.states.get_mut(&id) else { return };
+        let Some(peer) = state.peers.get_mut(at) else { return };
+        if peer.health.failed(now, status, retry_after_s, state.out.health.as_ref()) == Some(false) {
+            let how = if status == 0 { "is silent".to_owned() } else { format!("answers {status}") };
+            let text = format!(
+                "trunk {}: {} {how}: calls try others first",
+                state.name, state.out.destinations[at].uri
+            );
+            self.out.push(Output::Notice { well: false, text });
+        }
+    }
+
+    /// What a call has met at a destination: a final or provisional status, 0 for silence.
+    pub(super) fn trunk_met(&mut self, trunk: &Name, uri: &str, status: u16, response: Option<&Message>) {
+        let Some(id) = self.trunks.ids.get(trunk).copied() else { return };
+        let Some(state) = self.trunks.states.get_mut(&id) else { return };
+        let Some(at) = state.out.destinations.iter().position(|d| d.uri == uri) else { return };
+        let cannot = matches!(status, 0 | 408 | 500..=599);
+        if cannot && let Some(peer) = state.peers.get_mut(at) {
+            peer.failed += 1;
+        }
+        match status {
+            0 | 408 | 502..=504 => self.peer_failed(id, at, status, response.and_then(retry_after)),
+            _ => self.peer_answered(id, at, status),
+        }
+    }
+
+    // ---- The choice ----
+
+    /// Enters a trunk for a call: it counts there until [`Self::leave_trunk`]. The order of its destinations.
+    ///
+    /// # Errors
+    /// Why the call cannot leave here.
+    pub(super) fn enter_trunk(
+        &mut self,
+        name: &Name,
+        tenant: &str,
+    ) -> Result<std::collections::VecDeque<String>, String> {
+        let model = self.model.clone();
+        let none = || format!("no call of this tenant leaves by a trunk `{name}`");
+        let trunk = model.trunk(name).ok_or_else(none)?;
+        let out = trunk.out.as_ref().filter(|out| out.serves(tenant)).ok_or_else(none)?;
+        self.admission.admit_out(self.now, trunk, out).map_err(|refused| match refused {
+            Refused::TrunkRate => format!("trunk {name}: has had its calls of this second"),
+            _ => format!("trunk {name}: all its channels are in use"),
+        })?;
+        let (now, random) = (self.now, &mut self.random);
+        let Some(state) = self.trunks.by_name(name) else { return Err(none()) };
+        Ok(hunt::order(
+            &out.destinations,
+            |i| state.peers.get(i).is_some_and(|p| p.health.serves(now)),
+            random,
+        ))
+    }
+
+    /// The call does not count at its trunk any more.
+    pub(super) fn leave_trunk(&mut self, dial: &mut Dial) {
+        if let Some(trunk) = dial.hunt.as_mut().and_then(|h| h.at.take()) {
+            self.admission.release_out(&trunk);
+        }
+    }
+
+    /// A call is sent to a destination.
+    pub(super) fn trunk_called(&mut self, trunk: &Name, uri: &str) {
+        if let Some(state) = self.trunks.by_name(trunk)
+            && let Some(at) = state.out.destinations.iter().position(|d| d.uri == uri)
+            && let Some(peer) = state.peers.get_mut(at)
+        {
+            peer.calls += 1;
+        }
+    }
+
+    pub(super) fn trunk_views(&self, now: cordboard_base::Now) -> Vec<TrunkView> {
+        let view = |trunk: &crate::model::Trunk| {
+            let (calls_in, calls_out, totals) = self.admission.of(&trunk.name);
+            let Totals { admitted, refused, out, out_full } = totals;
+            let state = self.trunks.ids.get(&trunk.name).and_then(|id| self.trunks.states.get(id));
+            TrunkView {
+                trunk: trunk.name.clone(),
+                calls_in,
+                calls_out,
+                max_calls: trunk.max_calls,
+                admitted,
+                refused,
+                out,
+                out_full,
+                registration: state.and_then(|s| s.registration.as_ref()).map(|r| registration_view(r, now)),
+                destinations: state.map_or_else(Vec::new, |s| {
+                    let of = |(d, p): (&crate::trunk::terms::Destination, &Peer)| DestinationView {
+                        uri: d.uri.clone(),
+                        priority: d.priority,
+                        weight: d.weight,
+                        serves: p.health.serves(now),
+                        last_status: p.health.last(),
+                        calls: p.calls,
+                        failed: p.failed,
+                    };
+                    s.out.destinations.iter().zip(&s.peers).map(of).collect()
+                }),
+            }
+        };
+        self.model.trunks.iter().map(view).collect()
+    }
+}
+
+fn registration_view(registration: &Registration, now: cordboard_base::Now) -> RegistrationView {
+    let (state, status, reason, expires_in_s) = match registration.state() {
+        State::Asking => ("asking", None, String::new(), None),
+        State::Registered { until_ns } => {
+            let left_s = until_ns.saturating_sub(now.mono_ns) / 1_000_000_000;
+            ("registered", Some(200), String::new(), Some(left_s))
+        }
+        State::Failed { status, reason } => ("failed", Some(*status), reason.clone(), None),
+        State::Removed => ("removed", None, String::new(), None),
+    };
+    let failures = registration.failures();
+    RegistrationView { state: state.to_owned(), expires_in_s, status, reason, failures }
+}
+
+pub(super) fn credentials(out: &Outbound) -> Option<cordboard_sip::endpoint::Credentials> {
+    out.credentials
+        .as_ref()
+        .map(|c| cordboard_sip::endpoint::Credentials { user: c.user.clone(), password: c.password.clone() })
+}
+
+fn retry_after(response: &Message) -> Option<u32> {
+    let value = response.header(cordboard_sip::wire::Name::RetryAfter)?.trim_start();
+    let end = value.find(|c: char| !c.is_ascii_digit()).unwrap_or(value.len());
+    value[..end].parse().ok()
+}
+
+/// The host of a URI, as it stands in an address-of-record: without port and parameters.
+fn host_of(uri: &str) -> String {
+    match Uri::parse(uri) {
+        Ok(uri) if uri.host.contains(':') => format!("[{}]", uri.host),
+        Ok(uri) => uri.host.to_owned(),
+        Err(_) => String::new(),
+    }
+}
+
+fn address_of(uri: &str) -> Option<std::net::SocketAddr> {
+    Uri::parse(uri).ok()?.socket_addr()
+}
