@@ -122,7 +122,7 @@ fn whole_flow(name: &str, audio: bool) -> Run {
     });
     let cpu_s = cpu_s(centre.pid()) - before;
     eprintln!(
-        "{name}: {CALLS} calls at {PER_S} a second, {AGENTS} agents, {records} records, {} events at the HTTP server; {}",
+        "{name}: {CALLS} calls at {PER_S} a second, {AGENTS} agents, {records} records, {} events at the HTTP server, {cpu_s:.2} s of CPU; {}",
         webhook.events().len(),
         if audio {
             "prompts and music sent as RTP, none sent by callers and agents"
