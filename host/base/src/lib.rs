@@ -5,12 +5,14 @@
 
 pub mod id;
 pub mod map;
+pub mod pace;
 pub mod random;
 pub mod time;
 pub mod timer;
 
 pub use id::Id;
 pub use map::{Map, Set};
+pub use pace::Pace;
 pub use random::Random;
 pub use time::{Now, ms, secs};
 pub use timer::{TimerId, Timers};

@@ -79,17 +79,31 @@ impl<T> Outlet<T> {
     /// # Errors
     /// When it is full, or the owner has gone; the message comes back.
     pub fn send(&self, message: T) -> Result<(), Full<T>> {
-        match self.queue.try_send(message) {
-            Ok(()) => {
-                self.waker.wake();
-                Ok(())
-            }
-            Err(TrySendError::Full(message)) => {
+        self.put(message)?;
+        self.waker.wake();
+        Ok(())
+    }
+
+    /// Puts a message in without waking the owner: call [`Self::wake`] after the last of a batch. An
+    /// owner that is behind is woken at once.
+    ///
+    /// # Errors
+    /// When it is full, or the owner has gone; the message comes back.
+    pub fn put(&self, message: T) -> Result<(), Full<T>> {
+        self.queue.try_send(message).map_err(|error| match error {
+            TrySendError::Full(message) => {
                 self.times_full.fetch_add(1, Relaxed);
                 self.waker.wake();
-                Err(Full::Behind(message))
+                Full::Behind(message)
             }
-            Err(TrySendError::Disconnected(message)) => Err(Full::Gone(message)),
+            TrySendError::Disconnected(message) => Full::Gone(message),
+        })
+    }
+
+    /// Wakes the owner if anything waits for it.
+    pub fn wake(&self) {
+        if !self.queue.is_empty() {
+            self.waker.wake();
         }
     }
 
@@ -134,10 +148,11 @@ impl<T> Default for Held<T> {
 }
 
 impl<T> Held<T> {
-    /// Sends in order: behind what is held, or at once. What goes to an owner that has gone is dropped.
-    pub fn send(&mut self, to: &Outlet<T>, message: T) {
+    /// Puts in order: behind what is held, or at once; the owner is woken by [`Self::flush`]. What
+    /// goes to an owner that has gone is dropped.
+    pub fn put(&mut self, to: &Outlet<T>, message: T) {
         if self.0.is_empty() {
-            if let Err(Full::Behind(message)) = to.send(message) {
+            if let Err(Full::Behind(message)) = to.put(message) {
                 self.0.push_back(message);
             }
         } else {
@@ -145,15 +160,16 @@ impl<T> Held<T> {
         }
     }
 
-    /// Sends what is held as far as there is room; whether nothing is left.
+    /// Puts what is held as far as there is room and wakes the owner; whether nothing is left.
     pub fn flush(&mut self, to: &Outlet<T>) -> bool {
         while let Some(message) = self.0.pop_front() {
-            if let Err(Full::Behind(message)) = to.send(message) {
+            if let Err(Full::Behind(message)) = to.put(message) {
                 self.0.push_front(message);
-                return false;
+                break;
             }
         }
-        true
+        to.wake();
+        self.0.is_empty()
     }
 
     /// How many are held.
@@ -205,7 +221,7 @@ mod tests {
         let (outlet, inbox) = inbox(2, waker);
         let mut held = Held::default();
         for i in 0..5 {
-            held.send(&outlet, i);
+            held.put(&outlet, i);
         }
         assert_eq!(held.len(), 3);
         assert!(matches!(outlet.send(9), Err(Full::Behind(9))));

@@ -57,16 +57,17 @@ impl<T> Link<T> {
         Self { outlet, held: Held::default(), serialise }
     }
 
-    /// Sends, in order; holds when the receiver is behind.
-    pub fn send<M: Serialize>(&mut self, envelope: Envelope<M>)
+    /// Puts an envelope on its way, in order; holds when the receiver is behind. The receiver is
+    /// woken by [`Self::flush`], once for all that was put.
+    pub fn put<M: Serialize>(&mut self, envelope: Envelope<M>)
     where
         T: From<Carrier<M>>,
     {
         let carrier = Carrier::pack(envelope, self.serialise);
-        self.held.send(&self.outlet, T::from(carrier));
+        self.held.put(&self.outlet, T::from(carrier));
     }
 
-    /// Sends what is held; whether the receiver has caught up. While it has not, take no new work.
+    /// Wakes the receiver for what was put, and puts what is held; whether the receiver has caught up. While it has not, take no new work.
     pub fn flush(&mut self) -> bool {
         self.held.flush(&self.outlet)
     }
@@ -109,7 +110,8 @@ mod tests {
         for serialise in [false, true] {
             let (outlet, inbox) = inbox::<Carrier<ToDomain>>(4, Waker::new(|| {}));
             let mut link = Link::new(outlet, serialise);
-            link.send(envelope());
+            link.put(envelope());
+            assert!(link.flush());
             let carrier = inbox.take().unwrap();
             assert_eq!(matches!(carrier, Carrier::Bytes(_)), serialise);
             assert_eq!(carrier.open().unwrap(), envelope());

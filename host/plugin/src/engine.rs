@@ -144,9 +144,9 @@ impl Engine {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(config.workers.max(1))
             .thread_name("plugin")
-            // After every task the runtime looks at timers and messages: with the usual 61 a
-            // looping guest would hold them up for hundreds of milliseconds.
-            .event_interval(1)
+            // After so many tasks the runtime looks at timers and messages: with the usual 61,
+            // looping guests would hold them up for hundreds of milliseconds.
+            .event_interval(8)
             .enable_time()
             .build()?;
         let vetter = Vetter::new(&config.limits).map_err(EngineError::Contract)?;

@@ -15,6 +15,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqC
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use cordboard_base::{Pace, ms};
 use cordboard_call::events::Event;
 use cordboard_call::facts::Fact;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, TrySendError, bounded};
@@ -43,8 +44,9 @@ pub struct Options {
     pub durability: Durability,
     /// Batches that may wait for their commit. One more makes `submit` wait.
     pub max_pending: usize,
-    /// How long the thread gathers after the first batch, in microseconds; 0: not at all.
-    pub gather_us: u64,
+    /// Under load commits begin so far apart, in milliseconds, each with all that came meanwhile; a
+    /// few at a time begin at once. 0: all do.
+    pub gather_ms: u64,
     /// Rows of the journal after which [`Journal::wants_snapshot`] says yes.
     pub compact_after_rows: u64,
     /// Bytes of the journal after which [`Journal::wants_snapshot`] says yes.
@@ -66,7 +68,7 @@ impl Options {
             path: path.into(),
             durability: Durability::Process,
             max_pending: 65_536,
-            gather_us: 3_000,
+            gather_ms: 10,
             compact_after_rows: 200_000,
             compact_after_bytes: 64 << 20,
             max_outbox: 2_000_000,
@@ -361,6 +363,8 @@ struct Writer<F> {
 const ROW_BYTES: usize = 256 << 10;
 /// A thread with nothing to do shows that it lives.
 const LONGEST_SLEEP: Duration = Duration::from_millis(250);
+/// Commits that begin at once before [`Options::gather_ms`] holds: a call by itself never waits.
+const COMMITS_AT_ONCE: u64 = 10;
 /// The most jobs of one transaction.
 const GROUP: usize = 8_192;
 
@@ -371,6 +375,8 @@ impl<F> Writer<F> {
         F: FnMut(Committed<T>),
     {
         let mut group = Vec::new();
+        let began = Instant::now();
+        let mut pace = Pace::new(ms(self.options.gather_ms), COMMITS_AT_ONCE);
         loop {
             // While there is something to delete, an empty queue is the time for it.
             let first = if self.retaining_ms.is_some() {
@@ -384,9 +390,11 @@ impl<F> Writer<F> {
             self.shared.stats.rounds.fetch_add(1, Relaxed);
             match first {
                 Ok(first) => {
-                    if self.options.gather_us > 0 {
-                        std::thread::sleep(Duration::from_micros(self.options.gather_us));
+                    let wait_ns = pace.wait_ns(began.elapsed().as_nanos() as u64);
+                    if wait_ns > 0 {
+                        std::thread::sleep(Duration::from_nanos(wait_ns));
                     }
+                    pace.begin(began.elapsed().as_nanos() as u64);
                     group.push(first);
                     group.extend(inbox.try_iter().take(GROUP));
                 }

@@ -85,7 +85,7 @@ fn record(n: u64) -> Record {
 }
 
 fn quiet(path: &std::path::Path) -> Options {
-    Options { gather_us: 0, ..Options::new(path) }
+    Options { gather_ms: 0, ..Options::new(path) }
 }
 
 fn batch(facts: Vec<Fact>, events: Vec<Event>, held: u64) -> Batch<u64> {

@@ -540,7 +540,9 @@ impl Leg {
         Some(self.reports.from.or(remote.rtcp).unwrap_or(beside))
     }
 
-    fn may_send(&self) -> bool {
+    /// Whether the other side is known, wants to hear us, and can be reached.
+    #[must_use]
+    pub fn may_send(&self) -> bool {
         self.remote.as_ref().is_some_and(|remote| remote.send && reachable(remote.address))
     }
 

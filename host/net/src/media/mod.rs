@@ -120,12 +120,33 @@ impl MediaHandle {
     /// # Errors
     /// The queue is full, or the thread has ended.
     pub fn send(&self, command: Command) -> Result<(), Refused> {
-        self.commands.try_send(command).map_err(|error| match error {
-            TrySendError::Full(command) => Refused::Full(Box::new(command)),
-            TrySendError::Disconnected(_) => Refused::Stopped,
-        })?;
+        self.put(command)?;
         self.wake();
         Ok(())
+    }
+
+    /// Sends a command without waking the thread: call [`Self::wake`] after the last of a batch.
+    ///
+    /// # Errors
+    /// The queue is full, or the thread has ended.
+    pub fn put(&self, command: Command) -> Result<(), Refused> {
+        self.commands.try_send(command).map_err(|error| match error {
+            TrySendError::Full(command) => {
+                self.wake();
+                Refused::Full(Box::new(command))
+            }
+            TrySendError::Disconnected(_) => Refused::Stopped,
+        })
+    }
+
+    /// Wakes the thread for commands that were put.
+    pub fn wake(&self) {
+        if !self.commands.is_empty()
+            && !self.shared.woken.swap(true, Ordering::AcqRel)
+            && let Err(error) = self.shared.waker.wake()
+        {
+            tracing::error!(%error, "the media thread cannot be woken");
+        }
     }
 
     /// Its figures.
@@ -134,13 +155,6 @@ impl MediaHandle {
         &self.shared.counters
     }
 
-    fn wake(&self) {
-        if !self.shared.woken.swap(true, Ordering::AcqRel)
-            && let Err(error) = self.shared.waker.wake()
-        {
-            tracing::error!(%error, "the media thread cannot be woken");
-        }
-    }
 }
 
 impl fmt::Debug for MediaHandle {

@@ -33,6 +33,11 @@ const TIMER: Token = Token(usize::MAX - 1);
 const RTCP: usize = 1 << 40;
 /// Milliseconds of a frame, and so the number of slots.
 const SLOTS: usize = 20;
+/// The slot of legs that may not send: their players run on, and nobody hears by which millisecond.
+const MUTE: usize = SLOTS;
+/// Legs in a slot before another slot is begun: a few packets in a millisecond are no burst, and a
+/// slot without legs costs no wake-up.
+const SHARED: usize = 8;
 /// A loop that was held up for longer than this leaves frames out instead of sending them in a burst.
 const MAX_CATCH_UP_MS: u64 = 100;
 /// Datagrams read from one socket with one system call. Fewer come nearly always, which tells that it
@@ -87,7 +92,7 @@ pub(super) struct Thread {
     events: Arc<dyn Fn(Vec<Event>) + Send + Sync>,
     legs: Slab<Entry>,
     by_id: Map<LegId, usize>,
-    slots: [Vec<usize>; SLOTS],
+    slots: [Vec<usize>; SLOTS + 1],
     /// The next millisecond of the clock to be run.
     next_ms: u64,
     timers: Timers<usize>,
@@ -492,13 +497,23 @@ impl Thread {
         if self.slots.iter().all(Vec::is_empty) {
             self.next_ms = now.mono_ns / ms(1) + 1;
         }
-        // Of the emptiest, the one that comes first.
-        let first = self.next_ms as usize;
-        let slot =
-            (0..SLOTS).map(|i| (first + i) % SLOTS).min_by_key(|slot| self.slots[*slot].len()).unwrap_or(0);
+        let slot = if entry.leg.may_send() { self.free_slot() } else { MUTE };
+        let entry = &mut self.legs[key];
         entry.slot = Some(slot);
         self.slots[slot].push(key);
         self.shared.counters.ticking.fetch_add(1, Relaxed);
+    }
+
+    /// One that is in use and has room, or else the emptiest; of equals the one that comes first.
+    fn free_slot(&self) -> usize {
+        let first = self.next_ms as usize;
+        (0..SLOTS)
+            .map(|i| (first + i) % SLOTS)
+            .min_by_key(|slot| match self.slots[*slot].len() {
+                1..SHARED => 0,
+                legs => 1 + legs,
+            })
+            .unwrap_or(0)
     }
 
     fn run_slots(&mut self, now: Now) {
@@ -519,6 +534,22 @@ impl Thread {
                 self.shared.counters.late_us.fetch_max((now.mono_ns - due.mono_ns) / 1000, Relaxed);
                 self.run_slot(due, slot);
             }
+            if slot == 0 && !self.slots[MUTE].is_empty() {
+                self.run_slot(due, MUTE);
+                self.unmute(due);
+            }
+        }
+    }
+
+    /// Moves legs that may send by now to a slot of their own.
+    fn unmute(&mut self, due: Now) {
+        let (may, mute): (Vec<usize>, _) =
+            std::mem::take(&mut self.slots[MUTE]).into_iter().partition(|key| self.legs[*key].leg.may_send());
+        self.slots[MUTE] = mute;
+        for key in may {
+            self.legs[key].slot = None;
+            self.shared.counters.ticking.fetch_sub(1, Relaxed);
+            self.tick(due, key);
         }
     }
 
@@ -581,7 +612,10 @@ impl Thread {
     fn next_due_ns(&mut self, now: Now) -> Option<u64> {
         let first = self.next_ms;
         let slot_ns = (first..first + SLOTS as u64)
-            .find(|at_ms| !self.slots[(at_ms % SLOTS as u64) as usize].is_empty())
+            .find(|at_ms| {
+                let slot = (at_ms % SLOTS as u64) as usize;
+                !self.slots[slot].is_empty() || slot == 0 && !self.slots[MUTE].is_empty()
+            })
             .map(ms);
         // The writer's channel was full: look again soon.
         let writer_ns = (!self.backlog.is_empty()).then(|| now.after_ns(ms(20)));

@@ -10,16 +10,13 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 use arc_swap::ArcSwap;
 use cordboard_bus::{Link, Outlet};
-use cordboard_call::Name;
 use cordboard_call::facts::Fact;
-use cordboard_call::router::Incoming;
-use cordboard_call::script::{CallInfo, FromScript, ScriptId, ToScript};
 use cordboard_call::shard::ShardConfig;
 use cordboard_net::Clock;
 use cordboard_net::media::MediaThread;
 use cordboard_net::udp::{Options as PortOptions, Port};
 use cordboard_plugin::{
-    Adapters, Engine, EngineConfig, LogLine, PluginEvent, Registry, Routers, Scripts, VerbSink, WasmPolicies,
+    Adapters, Engine, EngineConfig, LogLine, PluginEvent, Registry, Scripts, WasmPolicies,
 };
 use cordboard_sip::endpoint::{DialogRecord, Listener};
 use cordboard_store::{Durability, Journal, Options as StoreOptions};
@@ -32,9 +29,10 @@ use crate::cti::Delivery;
 use crate::http::HttpClient;
 use crate::library::{ForScripts, Library, wall_ms};
 use crate::shell::domain::{DomainMail, DomainSetup, DomainView};
+use crate::shell::plugins::ToPlugins;
 use crate::shell::redirect::{Beside, RedirectMail, RedirectSetup, RedirectView};
 use crate::shell::release::{Releaser, Told};
-use crate::shell::shard::{self, Plugins, ShardMail, ShardSetup, ShardView, SharedPrompts};
+use crate::shell::shard::{self, ShardMail, ShardSetup, ShardView, SharedPrompts};
 use crate::shell::{self, domain, redirect};
 use crate::speech::Speech;
 use crate::telemetry::Exporter;
@@ -43,32 +41,6 @@ use crate::telemetry::Exporter;
 const CENTRE: u16 = 1;
 /// Messages that wait for a thread.
 const INBOX: usize = 262_144;
-
-/// The shard's way to the plugins.
-struct ToPlugins {
-    routers: Routers,
-    scripts: Scripts,
-    library: Arc<Library>,
-    sink: Arc<dyn VerbSink>,
-    shard: Outlet<ShardMail>,
-}
-
-impl Plugins for ToPlugins {
-    fn ask_route(&self, ask: u64, plugin: Name, incoming: Box<Incoming>) {
-        let local = self.library.local_time(&incoming.tenant, wall_ms());
-        let shard = self.shard.clone();
-        self.routers
-            .ask(plugin, incoming, local, move |answer| shard::post(&shard, ShardMail::Routed(ask, answer)));
-    }
-
-    fn start_script(&self, script: ScriptId, plugin: Name, info: CallInfo) {
-        self.scripts.start(script, &plugin, info, self.sink.clone());
-    }
-
-    fn tell_script(&self, script: ScriptId, message: ToScript) {
-        self.scripts.tell(script, message);
-    }
-}
 
 impl Node {
     /// Starts everything that the configuration names.
@@ -143,17 +115,7 @@ impl Node {
         let (mut media, mut domain_thread) = (None, None);
         let centre = if config.has(Role::Centre) {
             let plugins = |shard: Outlet<ShardMail>| {
-                let verbs = shard.clone();
-                let sink: Arc<dyn VerbSink> = Arc::new(move |script: ScriptId, from: FromScript| {
-                    shard::post(&verbs, ShardMail::Script(script, from))
-                });
-                ToPlugins {
-                    routers: Routers::new(registry.clone()),
-                    scripts: scripts.clone(),
-                    library: library.clone(),
-                    sink,
-                    shard,
-                }
+                ToPlugins::new(&registry, scripts.clone(), library.clone(), shard)
             };
             let (centre, media_thread, shard_thread, domain) = start_centre(
                 &config,

@@ -13,7 +13,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use bytes::Bytes;
-use cordboard_base::Now;
+use cordboard_base::{Now, Pace, ms};
 use cordboard_bus::{Carrier, Inbox, Link, Outlet, Waker};
 use cordboard_call::Name;
 use cordboard_call::facts::Fact;
@@ -79,6 +79,8 @@ pub trait Plugins: Send + 'static {
     fn start_script(&self, script: ScriptId, plugin: Name, info: CallInfo);
     /// Tells a script.
     fn tell_script(&self, script: ScriptId, message: ToScript);
+    /// A batch is complete: what was said above has to be carried out now.
+    fn flush(&self);
 }
 
 /// What others may know of a shard's thread.
@@ -157,8 +159,11 @@ pub struct ShardSetup<P> {
 const WAKE: Token = Token(usize::MAX);
 /// Rounds of reading one socket before others get their turn.
 const READ_ROUNDS: usize = 8;
-/// The least time between the beginnings of two rounds, unless work is left over.
-const ROUND_NS: u64 = 1_000_000;
+/// Under load rounds begin so far apart, in milliseconds: what comes meanwhile shares one wake-up,
+/// here and at everybody who is told. Nobody hears five milliseconds.
+const ROUND_MS: u64 = 5;
+/// Rounds that begin at once before that holds: a call by itself never waits.
+const ROUNDS_AT_ONCE: u64 = 20;
 /// Mail taken before the sockets get their turn.
 const MAIL: usize = 4_096;
 
@@ -239,7 +244,7 @@ fn run<P: Plugins>(setup: ShardSetup<P>) {
         out: Vec::new(),
     };
     let mut now = clock.now();
-    let mut round_ns = now.mono_ns;
+    let mut pace = Pace::new(ms(ROUND_MS), ROUNDS_AT_ONCE);
     // Before any new call can use the same names.
     l.facts.extend(orphans.iter().map(|(leg, _)| Fact::DialogDown { leg: *leg }));
     let dialogs: Vec<_> = orphans.into_iter().map(|(_, dialog)| dialog).collect();
@@ -262,16 +267,14 @@ fn run<P: Plugins>(setup: ShardSetup<P>) {
         {
             panic!("polling failed: {error}");
         }
-        // Two rounds begin a millisecond apart: under load, what comes meanwhile shares one wake-up,
-        // here and at everybody who is told. Nobody hears a millisecond.
-        let since = clock.now().mono_ns.saturating_sub(round_ns);
-        if !busy && since < ROUND_NS {
-            std::thread::sleep(Duration::from_nanos(ROUND_NS - since));
+        let wait_ns = pace.wait_ns(clock.now().mono_ns);
+        if !busy && wait_ns > 0 {
+            std::thread::sleep(Duration::from_nanos(wait_ns));
         }
         // Before draining: whatever comes from now on wakes again.
         waker.clear();
         now = clock.now();
-        round_ns = now.mono_ns;
+        pace.begin(now.mono_ns);
         view.rounds.fetch_add(1, Relaxed);
         for event in &events {
             if let Some(socket) = l.sockets.get_mut(event.token().0) {
@@ -380,11 +383,11 @@ impl<P: Plugins> Loop<P> {
                         socket.sending.push((to, bytes));
                     }
                 }
-                Output::Bus(envelope) => self.domain.send(envelope),
+                Output::Bus(envelope) => self.domain.put(envelope),
                 Output::Media(command) => {
                     if !self.commands.is_empty() {
                         self.commands.push_back(command);
-                    } else if let Err(cordboard_net::media::Refused::Full(command)) = self.media.send(command)
+                    } else if let Err(cordboard_net::media::Refused::Full(command)) = self.media.put(command)
                     {
                         self.commands.push_back(*command);
                     }
@@ -400,6 +403,9 @@ impl<P: Plugins> Loop<P> {
                 Output::Gone { .. } => {}
             }
         }
+        self.domain.flush();
+        self.media.wake();
+        self.plugins.flush();
         for socket in &mut self.sockets {
             if !socket.sending.is_empty() {
                 let datagrams: Vec<(SocketAddr, &[u8])> =

@@ -1,0 +1,105 @@
+//! The shard's way to the plugins: what a round asks of routers and scripts travels as one batch.
+//!
+//! The shard's thread fills a batch and hands it over at the end of a round; one task on the plugins'
+//! runtime carries the batches out in their order. So a round wakes that runtime once, however many
+//! scripts it speaks to, and a script hears of its start before it hears of anything else.
+
+use std::cell::RefCell;
+use std::sync::Arc;
+
+use cordboard_bus::Outlet;
+use cordboard_call::Name;
+use cordboard_call::router::Incoming;
+use cordboard_call::script::{CallInfo, FromScript, ScriptId, ToScript};
+use cordboard_plugin::{Registry, Routers, Scripts, VerbSink};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+
+use super::shard::{Plugins, ShardMail, post};
+use crate::library::{Library, wall_ms};
+
+/// What the shard asks for.
+enum Work {
+    Route(u64, Name, Box<Incoming>),
+    Start(ScriptId, Name, Box<CallInfo>),
+    Tell(ScriptId, ToScript),
+}
+
+/// The shard's end.
+pub struct ToPlugins {
+    batch: RefCell<Vec<Work>>,
+    /// Without a bound, for the shard must not wait; what is in it is bounded by the calls that are up.
+    batches: UnboundedSender<Vec<Work>>,
+}
+
+impl ToPlugins {
+    /// Starts the task that carries out what `shard` asks for; it ends with this.
+    #[must_use]
+    pub fn new(
+        registry: &Registry,
+        scripts: Scripts,
+        library: Arc<Library>,
+        shard: Outlet<ShardMail>,
+    ) -> Self {
+        let (batches, received) = unbounded_channel();
+        let verbs = shard.clone();
+        let sink: Arc<dyn VerbSink> = Arc::new(move |script: ScriptId, from: FromScript| {
+            post(&verbs, ShardMail::Script(script, from));
+        });
+        let carrier = Carrier { routers: Routers::new(registry.clone()), scripts, library, sink, shard };
+        registry.engine().runtime().spawn(carrier.run(received));
+        Self { batch: RefCell::default(), batches }
+    }
+}
+
+impl Plugins for ToPlugins {
+    fn ask_route(&self, ask: u64, plugin: Name, incoming: Box<Incoming>) {
+        self.batch.borrow_mut().push(Work::Route(ask, plugin, incoming));
+    }
+
+    fn start_script(&self, script: ScriptId, plugin: Name, info: CallInfo) {
+        self.batch.borrow_mut().push(Work::Start(script, plugin, Box::new(info)));
+    }
+
+    fn tell_script(&self, script: ScriptId, message: ToScript) {
+        self.batch.borrow_mut().push(Work::Tell(script, message));
+    }
+
+    fn flush(&self) {
+        let batch = std::mem::take(&mut *self.batch.borrow_mut());
+        if !batch.is_empty() {
+            // The carrier ends only with the runtime, and then nobody runs what is asked for.
+            let _ = self.batches.send(batch);
+        }
+    }
+}
+
+/// The runtime's end.
+struct Carrier {
+    routers: Routers,
+    scripts: Scripts,
+    library: Arc<Library>,
+    sink: Arc<dyn VerbSink>,
+    shard: Outlet<ShardMail>,
+}
+
+impl Carrier {
+    async fn run(self, mut batches: UnboundedReceiver<Vec<Work>>) {
+        while let Some(batch) = batches.recv().await {
+            for work in batch {
+                match work {
+                    Work::Route(ask, plugin, incoming) => {
+                        let local = self.library.local_time(&incoming.tenant, wall_ms());
+                        let shard = self.shard.clone();
+                        self.routers.ask(plugin, incoming, local, move |answer| {
+                            post(&shard, ShardMail::Routed(ask, answer));
+                        });
+                    }
+                    Work::Start(script, plugin, info) => {
+                        self.scripts.start(script, &plugin, *info, self.sink.clone());
+                    }
+                    Work::Tell(script, message) => self.scripts.tell(script, message),
+                }
+            }
+        }
+    }
+}
