@@ -1,7 +1,7 @@
 //! The clock of fairness: it moves the engines' epoch on while guests run.
 //!
 //! A guest looks at the epoch at every loop and call, so a tick is what ends an endless loop. The
-//! thread ticks every millisecond while a guest is inside WebAssembly, looks every ten
+//! thread ticks every millisecond while a guest is inside WebAssembly, looks every 25
 //! milliseconds when none was at the last look, and sleeps when there was none for a while: an
 //! idle host costs nothing. Whoever runs a guest holds an [`Inside`].
 
@@ -13,9 +13,9 @@ use std::time::Duration;
 use wasmtime::EngineWeak;
 
 const TICK: Duration = Duration::from_millis(1);
-const LOOK: Duration = Duration::from_millis(10);
+const LOOK: Duration = Duration::from_millis(25);
 /// Looks without a guest before the thread sleeps.
-const LOOKS_BEFORE_SLEEP: u32 = 20;
+const LOOKS_BEFORE_SLEEP: u32 = 8;
 
 /// The ticking thread. Dropping it ends the thread.
 pub(crate) struct Ticker {

@@ -68,7 +68,7 @@ impl Options {
             path: path.into(),
             durability: Durability::Process,
             max_pending: 65_536,
-            gather_ms: 10,
+            gather_ms: 20,
             compact_after_rows: 200_000,
             compact_after_bytes: 64 << 20,
             max_outbox: 2_000_000,
@@ -378,6 +378,10 @@ impl<F> Writer<F> {
         let began = Instant::now();
         let mut pace = Pace::new(ms(self.options.gather_ms), COMMITS_AT_ONCE);
         loop {
+            let wait_ns = pace.wait_ns(began.elapsed().as_nanos() as u64);
+            if wait_ns > 0 {
+                std::thread::sleep(Duration::from_nanos(wait_ns));
+            }
             // While there is something to delete, an empty queue is the time for it.
             let first = if self.retaining_ms.is_some() {
                 inbox.try_recv()
@@ -390,10 +394,6 @@ impl<F> Writer<F> {
             self.shared.stats.rounds.fetch_add(1, Relaxed);
             match first {
                 Ok(first) => {
-                    let wait_ns = pace.wait_ns(began.elapsed().as_nanos() as u64);
-                    if wait_ns > 0 {
-                        std::thread::sleep(Duration::from_nanos(wait_ns));
-                    }
                     pace.begin(began.elapsed().as_nanos() as u64);
                     group.push(first);
                     group.extend(inbox.try_iter().take(GROUP));

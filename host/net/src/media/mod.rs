@@ -154,7 +154,6 @@ impl MediaHandle {
     pub fn counters(&self) -> &Counters {
         &self.shared.counters
     }
-
 }
 
 impl fmt::Debug for MediaHandle {

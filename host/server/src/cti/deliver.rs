@@ -13,7 +13,7 @@ use cordboard_call::Name;
 use cordboard_net::Clock;
 use cordboard_plugin::{Adapters, CloudEvent, Fault, Verdict};
 use cordboard_store::{Journal, Outbox, Stored};
-use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use tokio::task::{AbortHandle, JoinSet};
 
 use super::lanes::{Lanes, Tries, runs};
@@ -23,7 +23,7 @@ use crate::shell::release::{Releaser, Told};
 const BATCH: usize = 64;
 /// A batch that is not full waits so long after the one before it: an instance and a request a batch
 /// are what delivery costs. The first event after a pause goes at once.
-const GATHER_NS: u64 = 25_000_000;
+const GATHER_NS: u64 = 50_000_000;
 /// Batches at once.
 const IN_FLIGHT: usize = 4;
 /// Events in memory; beyond it they stay in the outbox.
@@ -165,11 +165,22 @@ impl Worker {
             if behind && lanes.len() < MAX_OPEN / 2 {
                 behind = self.catch_up(&outbox, &mut lanes).await;
             }
+            while !behind {
+                match live.try_recv() {
+                    Ok(events) => behind = !self.take_in(&mut lanes, &events),
+                    Err(TryRecvError::Lagged(_)) => behind = true,
+                    Err(TryRecvError::Empty) => break,
+                    Err(TryRecvError::Closed) => return,
+                }
+            }
             let now_ns = self.clock.now().mono_ns;
             let mut next = lanes.wake(now_ns);
+            // While a batch gathers, further events wake nobody: they are taken in when it goes.
+            let mut gathers = false;
             while flying.len() < IN_FLIGHT {
                 if now_ns < gathered_ns + GATHER_NS && lanes.takeable() < BATCH {
-                    if lanes.takeable() > 0 {
+                    gathers = lanes.takeable() > 0;
+                    if gathers {
                         let at = gathered_ns + GATHER_NS;
                         next = Some(next.map_or(at, |n| n.min(at)));
                     }
@@ -193,13 +204,9 @@ impl Worker {
                 Duration::from_nanos(at.saturating_sub(self.clock.now().mono_ns))
             });
             tokio::select! {
-                events = live.recv(), if !behind => match events {
-                    Ok(events) if lanes.len() + events.len() <= MAX_OPEN => {
-                        for event in events.iter() {
-                            self.take_in(&mut lanes, event.clone());
-                        }
-                    }
-                    Ok(_) | Err(RecvError::Lagged(_)) => behind = true,
+                events = live.recv(), if !behind && !gathers => match events {
+                    Ok(events) => behind = !self.take_in(&mut lanes, &events),
+                    Err(RecvError::Lagged(_)) => behind = true,
                     Err(RecvError::Closed) => return,
                 },
                 Some(answered) = flying.join_next(), if !flying.is_empty() => {
@@ -228,9 +235,7 @@ impl Worker {
         match found {
             Ok(Ok(events)) => {
                 let more = !events.is_empty();
-                for event in events {
-                    self.take_in(lanes, event);
-                }
+                events.into_iter().for_each(|event| self.take(lanes, event));
                 more
             }
             Ok(Err(error)) => {
@@ -242,7 +247,16 @@ impl Worker {
         }
     }
 
-    fn take_in(&self, lanes: &mut Lanes, event: Stored) {
+    /// False when there is no room: they stay in the outbox.
+    fn take_in(&self, lanes: &mut Lanes, events: &[Stored]) -> bool {
+        let room = lanes.len() + events.len() <= MAX_OPEN;
+        if room {
+            events.iter().for_each(|event| self.take(lanes, event.clone()));
+        }
+        room
+    }
+
+    fn take(&self, lanes: &mut Lanes, event: Stored) {
         if self.tenants.contains(&event.event.tenant) { lanes.push(event) } else { lanes.pass(event.place) }
     }
 

@@ -114,9 +114,8 @@ impl Node {
         let mut threads = Vec::new();
         let (mut media, mut domain_thread) = (None, None);
         let centre = if config.has(Role::Centre) {
-            let plugins = |shard: Outlet<ShardMail>| {
-                ToPlugins::new(&registry, scripts.clone(), library.clone(), shard)
-            };
+            let plugins =
+                |shard: Outlet<ShardMail>| ToPlugins::new(&registry, scripts.clone(), library.clone(), shard);
             let (centre, media_thread, shard_thread, domain) = start_centre(
                 &config,
                 clock,
