@@ -5,6 +5,7 @@
 
 use std::process::ExitCode;
 
+mod bridge;
 mod flow;
 mod process;
 mod redirect;
@@ -40,6 +41,7 @@ impl Figure {
 type Bench = (&'static str, &'static str, fn() -> Vec<Figure>);
 
 const BENCHES: &[Bench] = &[
+    ("bridge", "back-to-back calls through the router to a bridge: CPU, rate, memory", bridge::run),
     ("flow", "the whole flow, signalling by SIPp; memory of waiting calls", flow::run),
     (
         "redirect",
