@@ -6,11 +6,16 @@
 
 #![forbid(unsafe_code)]
 
+pub mod capture;
+pub mod defence;
 pub mod dialog;
 pub mod digest;
 pub mod endpoint;
 pub mod redirect;
 pub mod registrar;
+pub mod resolve;
 pub mod sdp;
+pub mod stream;
 pub mod transaction;
+pub mod transport;
 pub mod wire;

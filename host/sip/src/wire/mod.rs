@@ -20,5 +20,7 @@ pub use message::{Fault, Message, WireError};
 pub use method::{Method, reason_phrase};
 pub use name::Name;
 pub use scan::{MAX_HEADER_LINES, MAX_MESSAGE};
+pub(crate) use scan::{check_start_line, content_length};
+pub(crate) use text::is_token_byte;
 pub use text::{List, Params};
 pub use uri::{Uri, UriError, host_address, unescape};

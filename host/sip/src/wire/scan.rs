@@ -228,6 +228,54 @@ fn start_line(text: &[u8], from: usize, end: usize) -> Result<(Start, Option<&'s
     Ok((start, odd))
 }
 
+/// Whether `line`, without its line end, begins a message: a request line or a status line.
+pub(crate) fn check_start_line(line: &[u8]) -> bool {
+    line.len() <= MAX_MESSAGE && start_line(line, 0, line.len()).is_ok()
+}
+
+/// What the Content-Length of a whole head says, as [`scan`] reads it; `None` when there is none.
+///
+/// # Errors
+/// When it is no number, or two lines differ.
+pub(crate) fn content_length(head: &[u8]) -> Result<Option<u32>, Fault> {
+    let mut found = None;
+    let mut at = logical_line(head, 0);
+    while at < head.len() {
+        let next = logical_line(head, at);
+        if matches!(head[at], b'c' | b'C' | b'l' | b'L')
+            && let Some(value) = content_length_value(&head[at..next])
+        {
+            let length = std::str::from_utf8(value).ok().and_then(number).ok_or(Fault::Framing)?;
+            if found.is_some_and(|other| other != length) {
+                return Err(Fault::Framing);
+            }
+            found = Some(length);
+        }
+        at = next;
+    }
+    Ok(found)
+}
+
+/// Where the line after the one at `from` begins; a line that begins with a blank goes on (7.3.1).
+fn logical_line(text: &[u8], mut from: usize) -> usize {
+    while let Some(n) = memchr::memchr(b'\n', &text[from..]) {
+        from += n + 1;
+        if !text.get(from).is_some_and(|b| is_blank(*b)) {
+            return from;
+        }
+    }
+    text.len()
+}
+
+/// The value, when the line is a Content-Length; its folds read as blanks.
+fn content_length_value(line: &[u8]) -> Option<&[u8]> {
+    let blank = |b: &u8| is_blank(*b) || matches!(b, b'\r' | b'\n');
+    let name_len = line.iter().position(|b| !is_token_byte(*b))?;
+    let colon = name_len + line[name_len..].iter().position(|b| !blank(b))?;
+    let known = line[colon] == b':' && Name::recognise(&line[..name_len]) == Name::ContentLength;
+    known.then(|| &line[colon + 1..])
+}
+
 /// A copy of the head in which folds (7.3.1) and stray carriage returns are blanks and bytes that
 /// are no UTF-8 are question marks, with every position kept. The body is copied as it is.
 fn mend(bytes: &[u8], skip: usize) -> Box<[u8]> {
