@@ -12,6 +12,7 @@ use bytes::Bytes;
 
 use super::address::{NameAddr, Via};
 use super::method::Method;
+use super::multipart::Part;
 use super::name::Name;
 use super::scan::{Fields, Scan, Start, scan};
 use super::text::{List, number, trim};
@@ -337,11 +338,33 @@ impl Message {
         self.header(Name::ContentType).map(|t| trim(t.split(';').next().unwrap_or("")))
     }
 
-    /// Whether there is a body and it is SDP.
+    /// The whole body with what its headers say; `None` when there is none.
+    #[must_use]
+    pub fn whole_body(&self) -> Option<Part<'_>> {
+        let encoded = || self.headers(Name::ContentEncoding).any(|e| !e.eq_ignore_ascii_case("identity"));
+        (!self.body().is_empty()).then(|| {
+            let disposition = self.header(Name::ContentDisposition);
+            Part::new(self.header(Name::ContentType), disposition, encoded(), self.body())
+        })
+    }
+
+    /// The session description: the body, or a part of it (RFC 5621).
+    #[must_use]
+    pub fn sdp(&self) -> Option<&[u8]> {
+        self.whole_body()?.sdp(0)
+    }
+
+    /// Whether there is a session description.
     #[must_use]
     pub fn has_sdp(&self) -> bool {
-        !self.body().is_empty()
-            && self.content_type().is_some_and(|t| t.eq_ignore_ascii_case("application/sdp"))
+        self.sdp().is_some()
+    }
+
+    /// The media type of what the sender insists on (RFC 3261 20.11, RFC 5621 4) and that is none of `known`:
+    /// to be answered with 415.
+    #[must_use]
+    pub fn not_understood(&self, known: &[&str]) -> Option<&str> {
+        self.whole_body()?.not_understood(known, 0)
     }
 
     /// Expires in seconds; the largest number for anything beyond it, `None` if it is no number.
