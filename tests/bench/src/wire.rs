@@ -54,14 +54,14 @@ pub(crate) fn run() -> Vec<Figure> {
     let ours = || index(black_box(bytes.clone()));
     let theirs =
         || drop(black_box(rsip::SipMessage::try_from(black_box(&bytes[..])).expect("a plain INVITE")));
-    let (ns, allocations) = (best_ns(ours), allocations(ours));
-    let (rsip_ns, rsip_allocations) = (best_ns(theirs), allocations(theirs));
+    let (ns, allocs) = (best_ns(ours), allocations(ours));
+    let (rsip_ns, rsip_allocs) = (best_ns(theirs), allocations(theirs));
     let what = "rsip 0.4, parsed only";
     let figure =
         |name, value, unit, baseline, of| Figure { name, value, unit, baseline, baseline_value: Some(of) };
     vec![
         figure("invite_index_ns", ns, "ns", what, rsip_ns),
-        figure("invite_index_allocs", allocations, "", what, rsip_allocations),
+        figure("invite_index_allocs", allocs, "", what, rsip_allocs),
         figure(
             "invite_framed_ns",
             framed_ns(&bytes),
