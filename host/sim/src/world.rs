@@ -429,6 +429,7 @@ impl World {
                     self.at(self.last_script_ns, Happening::ToScript(script, message));
                 }
                 shard::Output::Fact(Fact::DialogUp { .. } | Fact::DialogDown { .. })
+                | shard::Output::Notice { .. }
                 | shard::Output::Gone { .. } => {}
                 shard::Output::Fact(other) => {
                     self.judge.wrong(self.now, format!("the shard writes a fact of the domain: {other:?}"));
