@@ -14,6 +14,9 @@ const DEBIAN: &[(&str, &str)] = &[
     ("tshark", "tshark"),
     ("sox", "sox"),
     ("sipsak", "sipsak"),
+    ("linphonec", "linphone-cli"),
+    ("kamailio", "kamailio"),
+    ("svmap", "sipvicious"),
 ];
 
 /// Sees to it that these programs are there.
@@ -91,6 +94,8 @@ pub(crate) fn pjsua2() -> Result<PathBuf> {
 }
 
 fn on_path(name: &str) -> bool {
-    std::env::var_os("PATH")
-        .is_some_and(|path| std::env::split_paths(&path).any(|dir| dir.join(name).is_file()))
+    // Debian keeps Kamailio in sbin, which a user's PATH may leave out.
+    let here = |dir: PathBuf| dir.join(name).is_file();
+    here("/usr/sbin".into())
+        || std::env::var_os("PATH").is_some_and(|path| std::env::split_paths(&path).any(here))
 }

@@ -22,7 +22,7 @@ const SUITES: &[Suite] = &[
     ("plugins", "SDK and plugins: build, and their own unit tests", plugin_tests),
     ("host", "plugin host, store, server", heavy),
     ("simulation", "seeded calls in virtual time, and the seeded bugs that it must find", simulation),
-    ("e2e", "calls with SIPp, pjsua2, baresip and tshark", end_to_end),
+    ("e2e", "calls with SIPp, pjsua2, baresip, linphone, Kamailio and tshark", end_to_end),
     ("demo", "one call through the steps, as the README shows it", demo),
 ];
 

@@ -165,7 +165,8 @@ class Phone:
         if do == "start":
             transport = pj.TransportConfig()
             transport.port = o.get("port", 0)
-            transport.boundAddress = transport.publicAddress = "127.0.0.1"
+            self.public = o.get("public", "127.0.0.1")  # named in Via, Contact and SDP
+            transport.boundAddress, transport.publicAddress = "127.0.0.1", self.public
             self.ep.transportCreate(pj.PJSIP_TRANSPORT_UDP, transport)
             self.ep.libStart()
             for codec in self.ep.codecEnum2():
@@ -177,6 +178,7 @@ class Phone:
             config = pj.AccountConfig()
             config.idUri = o["id"]
             config.mediaConfig.transportConfig.boundAddress = "127.0.0.1"
+            config.mediaConfig.transportConfig.publicAddress = self.public
             config.mediaConfig.transportConfig.port = o.get("rtp_port", 0)
             config.callConfig.timerUse = 0
             if o.get("registrar"):
@@ -184,6 +186,8 @@ class Phone:
                 config.regConfig.timeoutSec = o.get("expires", 300)
                 config.sipConfig.authCreds.append(
                     pj.AuthCredInfo("digest", "*", o["user"], 0, o["password"]))
+            if o.get("proxy"):
+                config.sipConfig.proxies.append(o["proxy"])
             account = Account(self, o["name"], o.get("answer", {}))
             account.create(config)
             self.accounts[o["name"]] = account

@@ -1,11 +1,11 @@
 //! tshark on the loopback interface: an independent listener to all SIP and RTP of a test.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::{Child, Stdio};
 
-use crate::place;
 use crate::scene::Scene;
-use crate::{eventually, s};
+use crate::{eventually, place, s, sound};
 
 /// See the module.
 #[derive(Debug)]
@@ -37,6 +37,28 @@ impl Capture {
         Self { process: Some(process), file, sip_ports: sip_ports.to_vec() }
     }
 
+    /// The mu-law audio that was sent from some ports, a stream a source port and SSRC, in the order in which it
+    /// was sent.
+    ///
+    /// # Panics
+    /// When tshark cannot read its own file.
+    pub fn ulaw_from(&mut self, from: (u16, u16)) -> BTreeMap<(u16, String), Vec<i16>> {
+        let filter = format!("rtp.p_type == 0 && udp.srcport >= {} && udp.srcport <= {}", from.0, from.1);
+        let fields = ["udp.srcport", "rtp.ssrc", "rtp.payload"];
+        let mut streams: BTreeMap<(u16, String), Vec<i16>> = BTreeMap::new();
+        for line in self.read(&filter, &fields) {
+            let mut fields = line.split('\t');
+            let (Some(port), Some(ssrc), Some(payload)) = (fields.next(), fields.next(), fields.next())
+            else {
+                panic!("tshark printed {line:?}");
+            };
+            let digits: Vec<u8> = payload.chars().filter_map(|c| c.to_digit(16)).map(|d| d as u8).collect();
+            let samples = digits.chunks_exact(2).map(|d| sound::from_ulaw(d[0] << 4 | d[1]));
+            streams.entry((port.parse().expect("a port"), ssrc.to_owned())).or_default().extend(samples);
+        }
+        streams
+    }
+
     fn stop(&mut self) {
         if let Some(mut process) = self.process.take() {
             std::thread::sleep(crate::ms(500));
@@ -51,11 +73,27 @@ impl Capture {
     /// # Panics
     /// When tshark cannot read its own file.
     pub fn find(&mut self, filter: &str) -> Vec<String> {
+        self.read(filter, &[])
+    }
+
+    /// Fields of the packets that a display filter finds, a line a packet, with tabs between them.
+    ///
+    /// # Panics
+    /// When tshark cannot read its own file.
+    pub fn fields(&mut self, filter: &str, fields: &[&str]) -> Vec<String> {
+        self.read(filter, fields)
+    }
+
+    fn read(&mut self, filter: &str, fields: &[&str]) -> Vec<String> {
         self.stop();
         let mut command = place::program("tshark", "tshark");
         command.arg("-r").arg(&self.file);
         for port in &self.sip_ports {
             command.args(["-d", &format!("udp.port=={port},sip")]);
+        }
+        if !fields.is_empty() {
+            command.args(["-T", "fields"]);
+            fields.iter().for_each(|field| _ = command.args(["-e", field]));
         }
         let out =
             command.args(["--enable-heuristic", "rtp_udp", "-Y", filter]).output().expect("tshark starts");

@@ -19,6 +19,7 @@ pub struct Phone {
     begin: usize,
     /// For messages of failures.
     pub name: String,
+    public: String,
 }
 
 impl Phone {
@@ -37,19 +38,32 @@ impl Phone {
     /// When pjsua2 cannot be used.
     #[must_use]
     pub fn with_codec(name: &str, codec: Option<&str>) -> Self {
-        Self::with(name, codec, 0)
+        let mut start = json!({ "do": "start" });
+        if let Some(codec) = codec {
+            start["codec"] = codec.into();
+        }
+        Self::with_start(name, &start)
     }
 
     /// A carrier's other end: a phone at a port of its own that answers whoever calls, by what `answer` says.
     #[must_use]
     pub fn at(name: &str, port: u16, answer: &Value) -> Self {
-        let mut phone = Self::with(name, None, port);
+        let mut phone = Self::with_start(name, &json!({ "do": "start", "port": port }));
         let id = format!("sip:{name}@127.0.0.1:{port}");
         phone.order(&json!({ "do": "account", "name": name, "id": id, "answer": answer }));
         phone
     }
 
-    fn with(name: &str, codec: Option<&str>, port: u16) -> Self {
+    /// As [`Self::start`], naming another address than its own in Via, Contact and SDP.
+    ///
+    /// # Panics
+    /// When pjsua2 cannot be used.
+    #[must_use]
+    pub fn seen_as(name: &str, address: &str) -> Self {
+        Self::with_start(name, &json!({ "do": "start", "public": address }))
+    }
+
+    fn with_start(name: &str, start: &Value) -> Self {
         let mut process = Command::new(place::pjsua2_python())
             .arg(place::beside("e2e/peers/pj.py"))
             .stdin(Stdio::piped())
@@ -57,6 +71,7 @@ impl Phone {
             .stderr(Stdio::inherit())
             .spawn()
             .expect("Python starts");
+        let public = start["public"].as_str().unwrap_or_default().to_owned();
         let orders = process.stdin.take().expect("its input");
         let lines = BufReader::new(process.stdout.take().expect("its output"));
         let events: Arc<Mutex<Vec<Value>>> = Arc::default();
@@ -68,13 +83,9 @@ impl Phone {
                 }
             }
         });
-        let mut phone = Self { process, orders, events, begin: 0, name: name.into() };
+        let mut phone = Self { process, orders, events, begin: 0, name: name.into(), public };
         phone.hears("ready", s(10), |_| true);
-        let mut start = json!({ "do": "start", "port": port });
-        if let Some(codec) = codec {
-            start["codec"] = codec.into();
-        }
-        phone.order(&start);
+        phone.order(start);
         phone
     }
 
@@ -96,11 +107,12 @@ impl Phone {
 
     /// Registers one more account, and waits for the 200.
     pub fn register(&mut self, centre: &Centre, name: &str, answer: Value) {
+        let at = if self.public.is_empty() { "127.0.0.1" } else { &self.public };
         self.order(&json!({
-            "do": "account", "name": name, "id": format!("sip:{name}@acme"), "registrar": format!("sip:127.0.0.1:{}", centre.ports.centre),
+            "do": "account", "name": name, "id": format!("sip:{name}@acme"), "registrar": format!("sip:{at}:{}", centre.ports.centre),
             "user": name, "password": format!("secret-{name}"), "answer": answer,
         }));
-        self.hears("registered", s(5), |e| e["account"] == name && e["status"] == 200);
+        self.hears("registered", s(20), |e| e["account"] == name && e["status"] == 200);
     }
 
     /// Sends an order and waits until it is done.
@@ -190,6 +202,18 @@ impl Phone {
     /// Waits until 200 ms of a tone were heard on a call.
     pub fn hears_tone(&mut self, call: &str, hz: u32) {
         self.hears("tone", s(10), |e| e["call"] == call && e["hz"] == hz);
+    }
+
+    /// Hears nothing of a tone for so long, from now on.
+    ///
+    /// # Panics
+    /// When it is heard.
+    pub fn hears_tone_absent(&mut self, call: &str, hz: u32, within: Duration) {
+        // What was on its way may still come.
+        std::thread::sleep(crate::ms(300));
+        self.listen_anew(call);
+        std::thread::sleep(within);
+        assert!(!self.has("tone", |e| e["call"] == call && e["hz"] == hz), "{} hears {hz} Hz", self.name);
     }
 
     /// Waits for the end of a call, and returns it: status, reason, what was heard.

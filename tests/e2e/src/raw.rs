@@ -129,6 +129,34 @@ impl RawUa {
         format!("{}-{}-{}", std::process::id(), self.port, self.count)
     }
 
+    /// Sends an OPTIONS outside of any dialog.
+    pub fn options(&mut self, to: SocketAddr) {
+        let mut dialog = self.nowhere(to, "probe");
+        self.request_in(&mut dialog, "OPTIONS", "", "");
+    }
+
+    /// Registers its contact as a user's with a registrar that asks for no password, and waits for the 200.
+    pub fn register(&mut self, to: SocketAddr, user: &str) {
+        let mut dialog = self.nowhere(to, user);
+        dialog.to = format!("<sip:{user}@{to}>");
+        let contact = format!("Contact: <sip:raw@127.0.0.1:{}>\r\nExpires: 300\r\n", self.port);
+        self.request_in(&mut dialog, "REGISTER", &contact, "");
+        self.expect_status(200, "REGISTER", Duration::from_secs(3));
+    }
+
+    fn nowhere(&mut self, to: SocketAddr, user: &str) -> Dialog {
+        let unique = self.fresh();
+        Dialog {
+            call_id: format!("raw-{unique}"),
+            from: format!("<sip:{user}@{to}>;tag=f{unique}"),
+            to: format!("<sip:{to}>"),
+            target: format!("sip:{to}"),
+            remote: to,
+            cseq: 0,
+            branch: String::new(),
+        }
+    }
+
     /// Sends an INVITE with an offer.
     pub fn invite(&mut self, to: SocketAddr, number: &str, caller: &str) -> Dialog {
         let unique = self.fresh();

@@ -59,16 +59,21 @@ pub fn heard_ms(file: &Path, hz: u32) -> u32 {
     let wav = std::fs::read(file).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
     let rate = u32::from_le_bytes(wav[24..28].try_into().expect("a WAV header"));
     let data = wav.windows(4).position(|w| w == b"data").expect("a data chunk") + 8;
-    let samples: Vec<f64> =
-        wav[data..].chunks_exact(2).map(|b| f64::from(i16::from_le_bytes([b[0], b[1]]))).collect();
-    let frame = (rate / 50) as usize;
+    let samples: Vec<i16> = wav[data..].chunks_exact(2).map(|b| i16::from_le_bytes([b[0], b[1]])).collect();
+    tone_ms(&samples, rate, hz)
+}
+
+/// How much of some sound is a tone, in milliseconds, frame by frame of 20 ms. Tones that are 50 Hz or more
+/// apart, at multiples of 50 Hz, are told apart exactly.
+#[must_use]
+pub fn tone_ms(samples: &[i16], rate: u32, hz: u32) -> u32 {
     let coefficient = 2.0 * (std::f64::consts::TAU * f64::from(hz) / f64::from(rate)).cos();
     let mut heard = 0;
-    for frame in samples.chunks_exact(frame) {
-        let energy = frame.iter().map(|s| s * s).sum::<f64>() / frame.len() as f64;
+    for frame in samples.chunks_exact((rate / 50) as usize) {
+        let energy = frame.iter().map(|s| f64::from(*s).powi(2)).sum::<f64>() / frame.len() as f64;
         let (mut a, mut b) = (0.0, 0.0);
         for s in frame {
-            (a, b) = (s + coefficient * a - b, a);
+            (a, b) = (f64::from(*s) + coefficient * a - b, a);
         }
         let power = (a * a + b * b - coefficient * a * b) / (frame.len() * frame.len()) as f64 * 4.0;
         if energy > 2_500.0 && power > energy {
@@ -76,4 +81,12 @@ pub fn heard_ms(file: &Path, hz: u32) -> u32 {
         }
     }
     heard
+}
+
+/// A sample of mu-law (ITU-T G.711).
+#[must_use]
+pub fn from_ulaw(octet: u8) -> i16 {
+    let code = !octet;
+    let magnitude = ((i16::from(code & 0x0f) << 3) + 0x84) << ((code >> 4) & 7);
+    if code & 0x80 == 0 { magnitude - 0x84 } else { 0x84 - magnitude }
 }

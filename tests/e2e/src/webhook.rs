@@ -1,7 +1,9 @@
 //! A tiny HTTP server that keeps the CloudEvents it is sent, in the order in which they came.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::Value;
@@ -13,6 +15,7 @@ pub struct Webhook {
     pub at: SocketAddr,
     events: Arc<Mutex<Vec<Value>>>,
     status: Arc<Mutex<u16>>,
+    refused: Arc<AtomicUsize>,
 }
 
 impl Webhook {
@@ -27,6 +30,7 @@ impl Webhook {
             at: listener.local_addr().expect("its address"),
             events: Arc::default(),
             status: Arc::new(Mutex::new(204)),
+            refused: Arc::default(),
         };
         let serving = hook.clone();
         std::thread::spawn(move || {
@@ -49,6 +53,12 @@ impl Webhook {
         *self.status.lock().unwrap_or_else(PoisonError::into_inner) = status;
     }
 
+    /// How many requests were refused.
+    #[must_use]
+    pub fn refused(&self) -> usize {
+        self.refused.load(Relaxed)
+    }
+
     /// The events so far.
     #[must_use]
     pub fn events(&self) -> Vec<Value> {
@@ -60,6 +70,20 @@ impl Webhook {
     pub fn types_about(&self, interaction: &str) -> Vec<String> {
         let mine = |e: &&Value| e["subject"] == interaction;
         self.events().iter().filter(mine).filter_map(|e| Some(e["type"].as_str()?.to_owned())).collect()
+    }
+
+    /// The types of the events by interaction, in order, each event once however often it was sent.
+    #[must_use]
+    pub fn types_once(&self) -> BTreeMap<String, Vec<String>> {
+        let mut seen = BTreeSet::new();
+        let mut types: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for event in self.events() {
+            let text = |key: &str| event[key].as_str().unwrap_or_default().to_owned();
+            if seen.insert(text("id")) {
+                types.entry(text("subject")).or_default().push(text("type"));
+            }
+        }
+        types
     }
 
     fn serve(&self, stream: TcpStream) {
@@ -97,6 +121,9 @@ impl Webhook {
                     Ok(one) => events.push(one),
                     Err(error) => events.push(Value::String(format!("no JSON: {error}"))),
                 }
+            }
+            if status >= 300 {
+                self.refused.fetch_add(1, Relaxed);
             }
             if answers
                 .write_all(format!("HTTP/1.1 {status} x\r\nContent-Length: 0\r\n\r\n").as_bytes())

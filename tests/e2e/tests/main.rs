@@ -4,9 +4,15 @@
 mod baresip;
 mod endings;
 mod flow;
+mod kamailio;
 mod load;
 mod malformed;
 mod misbehaviour;
+mod peers;
 mod restart;
+mod rfc3665;
+mod soak;
+mod storm;
 mod swap;
 mod trunks;
+mod webhook;

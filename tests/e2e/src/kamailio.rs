@@ -1,0 +1,109 @@
+//! Kamailio in the middle: a proxy that insists on being in every dialog (Record-Route) and forks to all phones
+//! that have registered with it. A request inside a dialog that does not follow the routes gets a 404, so a call
+//! ends well only with somebody who obeys RFC 3261 12.1 and 12.2.
+
+use std::fs::File;
+use std::process::{Child, Stdio};
+
+use crate::scene::{Scene, free_port};
+use crate::{eventually, place, s};
+
+/// See the module.
+#[derive(Debug)]
+pub struct Kamailio {
+    process: Child,
+    /// Where it listens, at 127.0.0.1.
+    pub port: u16,
+}
+
+const MODULES: [&str; 3] = [
+    "/usr/lib/x86_64-linux-gnu/kamailio/modules",
+    "/usr/lib/aarch64-linux-gnu/kamailio/modules",
+    "/usr/lib/kamailio/modules",
+];
+
+const ROUTES: &str = r#"
+request_route {
+    if (!mf_process_maxfwd_header("10")) { sl_send_reply("483", "Too Many Hops"); exit; }
+    if (is_method("CANCEL")) { if (t_check_trans()) { t_relay(); } exit; }
+    if (has_totag()) {
+        if (loose_route()) { t_relay(); exit; }
+        if (is_method("ACK")) { if (t_check_trans()) { t_relay(); } exit; }
+        sl_send_reply("404", "Not By My Route");
+        exit;
+    }
+    t_check_trans();
+    remove_hf("Route");
+    if (is_method("OPTIONS") && uri == myself) { sl_send_reply("200", "Here"); exit; }
+    if (is_method("REGISTER")) { save("location"); exit; }
+    if (is_method("INVITE")) { record_route(); }
+    if (uri == myself) {
+        if (!lookup("location")) { sl_send_reply("404", "Not Found"); exit; }
+    }
+    t_relay();
+}
+"#;
+
+impl Kamailio {
+    /// Starts it and waits until it answers.
+    ///
+    /// # Panics
+    /// When it does not come up.
+    #[must_use]
+    pub fn start(scene: &Scene) -> Self {
+        let port = free_port();
+        let modules = MODULES
+            .into_iter()
+            .find(|m| std::path::Path::new(m).is_dir())
+            .expect("Kamailio's modules: install the Debian package kamailio");
+        let mut config = format!(
+            "#!KAMAILIO\ndebug=1\nlog_stderror=yes\nchildren=2\nauto_aliases=no\ndisable_tcp=yes\n\
+             listen=udp:127.0.0.1:{port}\nmpath=\"{modules}\"\n"
+        );
+        for module in ["tm", "sl", "rr", "pv", "maxfwd", "usrloc", "registrar", "textops", "siputils"] {
+            config.push_str(&format!("loadmodule \"{module}.so\"\n"));
+        }
+        config.push_str("modparam(\"usrloc\", \"db_mode\", 0)\n");
+        config.push_str(ROUTES);
+        let file = scene.dir().join("kamailio.cfg");
+        std::fs::write(&file, config).expect("written");
+        let log = File::create(scene.dir().join("kamailio.log")).expect("a log");
+        // Debian keeps it in sbin, which a user's PATH may leave out.
+        let mut program = match std::path::Path::new("/usr/sbin/kamailio").is_file() {
+            true => std::process::Command::new("/usr/sbin/kamailio"),
+            false => place::program("kamailio", "kamailio"),
+        };
+        let process = program
+            .args(["-DD", "-E", "-m", "32", "-M", "4", "-Y"])
+            .arg(scene.dir())
+            .arg("-f")
+            .arg(&file)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().expect("a log"))
+            .stderr(log)
+            .spawn()
+            .expect("Kamailio starts");
+        let this = Self { process, port };
+        let mut ua = crate::raw::RawUa::new();
+        let to = std::net::SocketAddr::from(([127, 0, 0, 1], port));
+        eventually("Kamailio answers OPTIONS", s(10), || {
+            ua.options(to);
+            ua.may_get(crate::ms(200), |m| m.status() == 200)
+        });
+        this
+    }
+
+    /// The address of a user of its.
+    #[must_use]
+    pub fn uri(&self, user: &str) -> String {
+        format!("sip:{user}@127.0.0.1:{}", self.port)
+    }
+}
+
+impl Drop for Kamailio {
+    fn drop(&mut self) {
+        // SAFETY: the process is our child and has not been waited for. SIGTERM, since its children end with it then.
+        unsafe { libc::kill(self.process.id() as i32, libc::SIGTERM) };
+        let _ = self.process.wait();
+    }
+}
