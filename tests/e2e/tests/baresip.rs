@@ -85,7 +85,7 @@ fn baresip_registers_answers_and_is_heard_and_hears() {
     caller.hears_tone("c", 700);
     std::thread::sleep(s(2));
     caller.hang_up("c");
-    caller.ended("c");
+    assert_eq!(caller.ended("c")["status"], 200);
     centre.agent_becomes("alice", "ready");
     let record = centre.record();
     assert_eq!(

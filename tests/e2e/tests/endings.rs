@@ -108,7 +108,7 @@ fn a_caller_who_hangs_up_while_waiting_leaves_the_queue() {
     phone.hears_tone("c", MUSIC_HZ);
     let _ = centre.waiting(1);
     phone.hang_up("c");
-    phone.ended("c");
+    assert_eq!(phone.ended("c")["status"], 200);
     let record = centre.record();
     assert_eq!(end_of(&record), by("caller", 16));
     let _ = centre.waiting(0);
@@ -128,7 +128,7 @@ fn a_caller_who_hangs_up_while_the_agent_rings_silences_the_phone() {
     alice.hears("incoming", s(5), |_| true);
     std::thread::sleep(ms(300));
     phone.hang_up("c");
-    phone.ended("c");
+    assert_eq!(phone.ended("c")["status"], 200);
     assert_eq!(alice.ended("alice-1")["status"], 487, "the phone was cancelled");
     let record = centre.record();
     assert_eq!(end_of(&record), by("caller", 16));
@@ -232,7 +232,7 @@ fn two_ring_timeouts_make_an_agent_not_ready_and_keep_the_caller() {
     centre.agent("bob", "login");
     talk(&mut phone, "c", &mut bob, "bob-1");
     bob.hang_up("bob-1");
-    bob.ended("bob-1");
+    assert_eq!(bob.ended("bob-1")["status"], 200);
     assert_eq!(phone.ended("c")["status"], 200);
     let record = centre.record();
     assert_eq!(results(&record), ["no-answer", "no-answer", "accepted"]);
@@ -251,7 +251,7 @@ fn an_agent_who_is_busy_declines_or_is_not_there_passes_the_call_on() {
         let mut bob = Phone::agent(&centre, "bob", answers());
         centre.agent("alice", "login");
         let mut phone = caller(&centre, "4930111");
-        alice.ended("alice-1");
+        assert_eq!(alice.ended("alice-1")["status"], status);
         if status == 404 {
             centre.agent_becomes("alice", "not-ready");
             assert_eq!(centre.agent_state("alice").1, "phone-unreachable");
@@ -261,7 +261,7 @@ fn an_agent_who_is_busy_declines_or_is_not_there_passes_the_call_on() {
         centre.agent("bob", "login");
         talk(&mut phone, "c", &mut bob, "bob-1");
         phone.hang_up("c");
-        phone.ended("c");
+        assert_eq!(phone.ended("c")["status"], 200);
         assert_eq!(bob.ended("bob-1")["status"], 200);
         let record = centre.record();
         let results = results(&record);
@@ -324,7 +324,7 @@ fn an_agent_whose_phone_vanishes_gives_the_caller_back_to_the_queue() {
     centre.agent("bob", "login");
     talk(&mut phone, "c", &mut bob, "bob-1");
     bob.hang_up("bob-1");
-    bob.ended("bob-1");
+    assert_eq!(bob.ended("bob-1")["status"], 200);
     assert_eq!(phone.ended("c")["status"], 200);
     let record = centre.record();
     assert_eq!(results(&record), ["accepted", "accepted"]);
@@ -353,7 +353,7 @@ fn two_callers_and_one_agent_are_served_one_after_the_other() {
     assert_eq!(first.ended("c")["status"], 200);
     talk(&mut second, "c", &mut alice, "alice-2");
     second.hang_up("c");
-    second.ended("c");
+    assert_eq!(second.ended("c")["status"], 200);
     assert_eq!(alice.ended("alice-2")["status"], 200);
     for record in centre.records(2) {
         assert_eq!(results(&record), ["accepted"]);
@@ -383,7 +383,7 @@ fn without_agents_a_caller_waits_or_is_refused_by_configuration() {
     let queue = centre.items("/v1/queues").remove(0);
     assert!(queue["estimate_s"].is_null(), "nobody is logged in, so the wait is unknown: {queue}");
     phone.hang_up("c");
-    phone.ended("c");
+    assert_eq!(phone.ended("c")["status"], 200);
     centre.finish();
 }
 
@@ -415,8 +415,8 @@ fn a_script_that_ends_or_traps_while_its_caller_waits_keeps_the_place() {
         assert_eq!(first.ended("c")["status"], 200, "{mode}: served and hung up");
         talk(&mut second, "c", &mut alice, "alice-2");
         second.hang_up("c");
-        second.ended("c");
-        alice.ended("alice-2");
+        assert_eq!(second.ended("c")["status"], 200);
+        assert_eq!(alice.ended("alice-2")["status"], 200);
         for record in centre.records(2) {
             assert_eq!(results(&record), ["accepted"], "{mode}");
         }
@@ -468,7 +468,7 @@ fn a_302_to_a_dead_node_leads_to_the_next_within_two_seconds() {
     centre.agent("alice", "login");
     talk(&mut phone, "c", &mut alice, "alice-1");
     phone.hang_up("c");
-    phone.ended("c");
+    assert_eq!(phone.ended("c")["status"], 200);
     assert_eq!(alice.ended("alice-1")["status"], 200);
     front.finish();
     centre.finish();

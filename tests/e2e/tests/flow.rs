@@ -200,7 +200,7 @@ fn hold_gives_the_other_party_music_and_resume_the_conversation() {
     alice.listen_anew("alice-1");
     talk(&mut phone, "c", &mut alice, "alice-1");
     phone.hang_up("c");
-    phone.ended("c");
+    assert_eq!(phone.ended("c")["status"], 200);
     assert_eq!(alice.ended("alice-1")["status"], 200);
     centre.finish();
 }

@@ -65,7 +65,7 @@ fn a_thousand_calls_at_fifty_a_second_go_through_the_whole_flow() {
         french.hears_tone(&there, 1_000);
         std::thread::sleep(ms(500));
         french.hang_up(&there);
-        french.ended(&there);
+        assert_eq!(french.ended(&there)["status"], 200);
         assert_eq!(caller.ended(&here)["status"], 200);
     }
     crowd.all_well(u64::from(CALLS), s(120));

@@ -180,7 +180,7 @@ fn a_reload_drops_no_call_and_a_wrong_file_changes_nothing() {
     assert_eq!(centre.items("/v1/agents").len(), 3, "the old configuration holds");
     still_talking(&mut phone, &mut alice);
     phone.hang_up("c");
-    phone.ended("c");
+    assert_eq!(phone.ended("c")["status"], 200);
     assert_eq!(alice.ended("alice-1")["status"], 200);
     centre.finish();
 }

@@ -198,6 +198,6 @@ fn a_watched_folder_puts_a_new_version_into_service() {
     let mut phone = crate::flow::caller(&centre, "4930111");
     phone.hears_tone("c", MUSIC_HZ);
     phone.hang_up("c");
-    phone.ended("c");
+    assert_eq!(phone.ended("c")["status"], 200);
     centre.finish();
 }
