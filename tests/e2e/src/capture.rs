@@ -1,7 +1,7 @@
 //! tshark on the loopback interface: an independent listener to all SIP and RTP of a test.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 
 use crate::scene::Scene;
@@ -120,6 +120,66 @@ impl Capture {
             malformed.len(),
             malformed[..malformed.len().min(20)].join("\n")
         );
+    }
+}
+
+/// What a centre sends, in every test: nothing of it may be malformed, whatever it was sent.
+#[derive(Debug)]
+pub struct Tap {
+    process: Child,
+    file: PathBuf,
+    ports: [u16; 2],
+}
+
+impl Tap {
+    /// Begins to listen to a centre's SIP ports.
+    ///
+    /// # Panics
+    /// When dumpcap may not capture.
+    #[must_use]
+    pub fn start(folder: &Path, ports: [u16; 2]) -> Self {
+        let file = folder.join("tap.pcap");
+        let filter = format!("udp port {} or udp port {}", ports[0], ports[1]);
+        // dumpcap comes with tshark, and is up sooner. After 20 MB it has seen enough of a long run.
+        let process = place::program("dumpcap", "wireshark-common")
+            .args(["-q", "-P", "-i", "lo", "-B", "8", "-a", "filesize:20000", "-f", &filter, "-w"])
+            .arg(&file)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("dumpcap starts");
+        eventually("dumpcap captures", s(10), || file.metadata().ok().filter(|m| m.len() >= 24));
+        Self { process, file, ports }
+    }
+
+    /// Stops, and has tshark judge.
+    ///
+    /// # Panics
+    /// When a packet from the centre is malformed in tshark's eyes.
+    pub fn judge(mut self) {
+        // SAFETY: the process is our child and has not been waited for.
+        unsafe { libc::kill(self.process.id() as i32, libc::SIGINT) };
+        let _ = self.process.wait();
+        let [a, b] = self.ports;
+        let out = place::program("tshark", "tshark")
+            .arg("-r")
+            .arg(&self.file)
+            .args(["-d", &format!("udp.port=={a},sip"), "-d", &format!("udp.port=={b},sip"), "-Y"])
+            .arg(format!(
+                "(udp.srcport == {a} || udp.srcport == {b}) && (_ws.malformed || (_ws.expert.severity == error && (sip || sdp)))"
+            ))
+            .output()
+            .expect("tshark starts");
+        assert!(out.status.success(), "tshark: {}", String::from_utf8_lossy(&out.stderr));
+        let malformed = String::from_utf8_lossy(&out.stdout);
+        assert!(malformed.is_empty(), "the centre has sent malformed packets:\n{malformed}");
+    }
+}
+
+impl Drop for Tap {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
     }
 }
 

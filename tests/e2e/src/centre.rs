@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use crate::capture::Tap;
 use crate::http::{self, Answer};
 use crate::scene::{Scene, free_port, rtp_range};
 use crate::setup::{Ports, READER, Setup, TOKEN};
@@ -24,6 +25,7 @@ pub struct Centre {
     pub ports: Ports,
     process: Option<Child>,
     life: u32,
+    tap: Option<Tap>,
 }
 
 impl Centre {
@@ -48,9 +50,10 @@ impl Centre {
             api: free_port(),
             rtp: rtp_range(setup.rtp_ports),
         };
-        let mut centre = Self { dir: folder.to_owned(), ports, process: None, life: 0 };
+        let mut centre = Self { dir: folder.to_owned(), ports, process: None, life: 0, tap: None };
         sound::library(&centre.dir.join("prompts"));
         centre.write(setup);
+        centre.tap = Some(Tap::start(folder, [ports.redirect, ports.centre]));
         centre.spawn();
         centre
     }
@@ -367,7 +370,7 @@ impl Centre {
         }
     }
 
-    /// At rest, ended by SIGTERM in peace, no panic in any life's log.
+    /// At rest, ended by SIGTERM in peace, no panic in any life's log, no SIP sent that tshark calls malformed.
     ///
     /// # Panics
     /// When one of these does not hold.
@@ -377,6 +380,9 @@ impl Centre {
         let status = self.ended(s(10));
         assert!(status.success(), "SIGTERM ended the centre with {status}");
         self.no_panics();
+        if let Some(tap) = self.tap.take() {
+            tap.judge();
+        }
     }
 
     /// No life's log has a panic in it.

@@ -154,7 +154,7 @@ fn pjsip_registers_by_sha_256_and_a_wrong_password_gets_nowhere() {
     assert_eq!(phone.ended("c")["status"], 200);
     let used = algorithms(&mut capture, &centre);
     assert!(used.contains(&"SHA-256".to_owned()), "digests by {used:?}");
-    capture.nothing_malformed(10, 100);
+    capture.nothing_malformed(10, 40);
     centre.finish();
 }
 
