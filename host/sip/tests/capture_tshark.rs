@@ -2,9 +2,11 @@
 //! so these tests are asked for: `cargo test -p cordboard-sip --test capture_tshark -- --ignored`.
 //! The end-to-end suite reads whole calls the same way.
 
+#![allow(clippy::disallowed_types, clippy::disallowed_methods, reason = "the readers are other processes")]
+
 use std::fs;
 use std::net::{SocketAddr, UdpSocket};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use cordboard_sip::capture::{Content, Packet, Pcap, hep3};
@@ -25,7 +27,7 @@ fn message(call_id: &str, padding: usize) -> Vec<u8> {
 }
 
 /// What tshark prints of a file.
-fn tshark(file: &PathBuf, arguments: &[&str]) -> Vec<String> {
+fn tshark(file: &Path, arguments: &[&str]) -> Vec<String> {
     let checksums = ["ip.check_checksum", "udp.check_checksum", "tcp.check_checksum"];
     let mut command = Command::new("tshark");
     command.arg("-r").arg(file).args(checksums.iter().flat_map(|c| ["-o".to_owned(), format!("{c}:TRUE")]));
@@ -78,7 +80,6 @@ fn tshark_reads_a_file_of_every_transport_without_a_complaint() {
 
 #[test]
 #[ignore = "needs sngrep and tshark"]
-#[allow(clippy::disallowed_types, clippy::disallowed_methods, reason = "the reader is another process")]
 fn sngrep_takes_our_hep_for_the_message_that_is_in_it() {
     let port = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let file = std::env::temp_dir().join(format!("cordboard-hep-{}.pcap", std::process::id()));
