@@ -13,4 +13,5 @@ pub mod node;
 pub mod shell;
 pub mod speech;
 pub mod telemetry;
+pub mod trace;
 pub mod watch;

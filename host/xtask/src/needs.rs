@@ -17,6 +17,7 @@ const DEBIAN: &[(&str, &str)] = &[
     ("linphonec", "linphone-cli"),
     ("kamailio", "kamailio"),
     ("svmap", "sipvicious"),
+    ("sngrep", "sngrep"),
 ];
 
 /// Sees to it that these programs are there.

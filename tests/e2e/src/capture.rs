@@ -13,6 +13,7 @@ pub struct Capture {
     process: Option<Child>,
     file: PathBuf,
     sip_ports: Vec<u16>,
+    check_sums: bool,
 }
 
 impl Capture {
@@ -34,7 +35,7 @@ impl Capture {
             .expect("tshark starts");
         eventually("tshark captures", s(10), || file.metadata().ok().filter(|m| m.len() >= 24));
         std::thread::sleep(crate::ms(300));
-        Self { process: Some(process), file, sip_ports: sip_ports.to_vec() }
+        Self { process: Some(process), file, sip_ports: sip_ports.to_vec(), check_sums: false }
     }
 
     /// The mu-law audio that was sent from some ports, a stream a source port and SSRC, in the order in which it
@@ -57,6 +58,12 @@ impl Capture {
             streams.entry((port.parse().expect("a port"), ssrc.to_owned())).or_default().extend(samples);
         }
         streams
+    }
+
+    /// A file that another program wrote, with SIP on some ports.
+    #[must_use]
+    pub fn of(file: &Path, sip_ports: &[u16]) -> Self {
+        Self { process: None, file: file.to_owned(), sip_ports: sip_ports.to_vec(), check_sums: false }
     }
 
     fn stop(&mut self) {
@@ -84,6 +91,15 @@ impl Capture {
         self.read(filter, fields)
     }
 
+    /// As [`Self::fields`], with the columns taken apart, and with sums of IP and UDP checked.
+    ///
+    /// # Panics
+    /// When tshark cannot read its own file.
+    pub fn rows(&mut self, filter: &str, fields: &[&str]) -> Vec<Vec<String>> {
+        self.check_sums = true;
+        self.read(filter, fields).iter().map(|line| line.split('\t').map(str::to_owned).collect()).collect()
+    }
+
     fn read(&mut self, filter: &str, fields: &[&str]) -> Vec<String> {
         self.stop();
         let mut command = place::program("tshark", "tshark");
@@ -94,6 +110,9 @@ impl Capture {
         if !fields.is_empty() {
             command.args(["-T", "fields"]);
             fields.iter().for_each(|field| _ = command.args(["-e", field]));
+        }
+        if self.check_sums {
+            command.args(["-o", "ip.check_checksum:TRUE", "-o", "udp.check_checksum:TRUE"]);
         }
         let out =
             command.args(["--enable-heuristic", "rtp_udp", "-Y", filter]).output().expect("tshark starts");

@@ -26,6 +26,7 @@ pub struct Centre {
     process: Option<Child>,
     life: u32,
     tap: Option<Tap>,
+    deaf: Option<std::io::PipeWriter>,
 }
 
 impl Centre {
@@ -44,13 +45,31 @@ impl Centre {
     /// When it does not come up within 60 s.
     #[must_use]
     pub fn start_in(folder: &Path, setup: &Setup) -> Self {
-        let ports = Ports {
+        Self::start_with(folder, setup, Self::free_ports(setup), None)
+    }
+
+    fn free_ports(setup: &Setup) -> Ports {
+        Ports {
             redirect: free_port(),
             centre: free_port(),
             api: free_port(),
             rtp: rtp_range(setup.rtp_ports),
-        };
-        let mut centre = Self { dir: folder.to_owned(), ports, process: None, life: 0, tap: None };
+        }
+    }
+
+    /// As [`Self::start`], with a standard error whose other end is the test's to read, or not to read.
+    ///
+    /// # Panics
+    /// When it does not come up within 60 s.
+    #[must_use]
+    pub fn start_unread(scene: &Scene, setup: &Setup) -> (Self, std::io::PipeReader) {
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        let ports = Self::free_ports(setup);
+        (Self::start_with(scene.dir(), setup, ports, Some(writer)), reader)
+    }
+
+    fn start_with(folder: &Path, setup: &Setup, ports: Ports, deaf: Option<std::io::PipeWriter>) -> Self {
+        let mut centre = Self { dir: folder.to_owned(), ports, process: None, life: 0, tap: None, deaf };
         sound::library(&centre.dir.join("prompts"));
         centre.write(setup);
         centre.tap = Some(Tap::start(folder, [ports.redirect, ports.centre]));
@@ -99,7 +118,7 @@ impl Centre {
             .env("RUST_BACKTRACE", "1")
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a log"))
-            .stderr(log)
+            .stderr(self.deaf.take().map_or_else(|| Stdio::from(log), Stdio::from))
             .spawn()
             .expect("the binary starts");
         self.process = Some(child);

@@ -11,6 +11,7 @@ mod misbehaviour;
 mod peers;
 mod restart;
 mod rfc3665;
+mod seeing;
 mod soak;
 mod storm;
 mod swap;

@@ -10,6 +10,7 @@ pub mod openapi;
 mod plugins;
 mod problem;
 mod records;
+mod sip;
 mod stream;
 pub mod views;
 
@@ -41,6 +42,8 @@ pub fn router(shared: Arc<Shared>) -> Router {
         .route("/v1/calls/{id}/clear", post(calls::clear))
         .route("/v1/calls/{id}/hold", post(calls::hold))
         .route("/v1/calls/{id}/retrieve", post(calls::retrieve))
+        .route("/v1/calls/{id}/sip", get(sip::list))
+        .route("/v1/calls/{id}/pcap", get(sip::pcap))
         .route("/v1/timeline", get(stream::all))
         .route("/v1/agents", get(calls::agents))
         .route("/v1/agents/{tenant}/{agent}/{action}", post(calls::agent))

@@ -77,6 +77,19 @@ pub const ROUTES: &[Route] = &[
             "Text",
         )
     },
+    get(
+        "/v1/calls/{id}/sip",
+        "The SIP of a call's legs, message by message; `id` may be a Call-ID too. `trace.sip_keep_s` says how long it is kept",
+        "Sip",
+    ),
+    Route {
+        answer: ("application/vnd.tcpdump.pcap", "Binary"),
+        ..get(
+            "/v1/calls/{id}/pcap",
+            "The same as a capture file; what came by TLS or WebSocket stands in it in the clear",
+            "Binary",
+        )
+    },
     post("/v1/calls/{id}/clear", "End a call", "Done"),
     post("/v1/calls/{id}/hold", "Hold a call: the caller hears music", "Done"),
     post("/v1/calls/{id}/retrieve", "Retrieve a held call", "Done"),
@@ -164,7 +177,7 @@ fn schemas() -> Value {
         "Text": text,
         "Binary": { "type": "string", "format": "binary" },
         "Done": object(&[("done", flag.clone())]),
-        "Health": object(&[("ok", flag.clone()), ("state", text.clone())]),
+        "Health": object(&[("ok", flag.clone()), ("state", text.clone()), ("stalled", texts.clone())]),
         "Problem": object(&[("type", text.clone()), ("title", text.clone()), ("status", number.clone()), ("detail", text.clone())]),
         "Node": object(&[
             ("node", text.clone()), ("version", text.clone()), ("roles", texts.clone()), ("redirect", optional("string")),
@@ -182,6 +195,14 @@ fn schemas() -> Value {
             ("called", text.clone()), ("call_id", text.clone()), ("began_ms", number.clone()), ("ended_ms", number.clone()), ("end", of("object")),
             ("attributes", of("array")), ("offers", of("array")), ("workgroup", text.clone()), ("agent", text.clone()), ("waited_ms", number.clone()),
             ("talked_ms", number.clone()), ("timeline", json!({ "type": "array", "items": reference("Line") })),
+        ]),
+        "Sip": object(&[
+            ("items", json!({ "type": "array", "items": object(&[
+                ("wall_ms", number.clone()), ("after_ms", of("number")), ("role", text.clone()), ("direction", text.clone()),
+                ("transport", text.clone()), ("local", text.clone()), ("remote", text.clone()), ("call_id", text.clone()), ("what", text.clone()),
+                ("cseq", text.clone()), ("retransmission", flag.clone()), ("bytes", number.clone()), ("text", text.clone()),
+            ]) })),
+            ("left_out", number.clone()),
         ]),
         "Agents": list(object(&[
             ("tenant", text.clone()), ("agent", text.clone()), ("state", text.clone()), ("reason", text.clone()), ("since_ms", number.clone()),

@@ -24,7 +24,7 @@ pub(super) struct Client {
 /// How long a centre may take to answer; a component takes seconds to compile.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-fn encode(value: &str) -> String {
+pub(super) fn encode(value: &str) -> String {
     let mut text = String::new();
     for byte in value.bytes() {
         if byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte) {
@@ -96,6 +96,11 @@ impl Client {
     ) -> Result<Value> {
         let body = self.send(method, path, query, body).await?.into_body().collect().await?.to_bytes();
         serde_json::from_slice(&body).context("the centre's answer is not JSON")
+    }
+
+    /// The body as it is.
+    pub(super) async fn bytes(&self, path: &str) -> Result<Bytes> {
+        Ok(self.send("GET", path, &[], None).await?.into_body().collect().await?.to_bytes())
     }
 
     pub(super) async fn get(&self, path: &str, query: &[(&'static str, String)]) -> Result<Value> {

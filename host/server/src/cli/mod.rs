@@ -1,6 +1,7 @@
 //! The command line. `serve` is the centre; everything else but `check` talks to a centre's API.
 
 mod client;
+mod ladder;
 mod print;
 mod serve;
 
@@ -84,7 +85,7 @@ enum Command {
         #[command(flatten)]
         reach: Reach,
     },
-    /// A call's timeline, live or ended.
+    /// A call's timeline, live or ended; or its SIP.
     Call {
         /// The interaction's identifier (26 letters), as `calls` and `records list` show it.
         id: String,
@@ -94,6 +95,12 @@ enum Command {
         /// End the call.
         #[arg(long, conflicts_with = "follow")]
         clear: bool,
+        /// The SIP of its legs: a ladder, and every message. Takes a Call-ID too. The node must keep SIP (`trace.sip_keep_s`).
+        #[arg(long, conflicts_with_all = ["follow", "clear"])]
+        sip: bool,
+        /// The same as a capture file, for tshark and others.
+        #[arg(long, value_name = "FILE", conflicts_with_all = ["follow", "clear", "sip"])]
+        pcap: Option<PathBuf>,
         #[command(flatten)]
         reach: Reach,
     },
@@ -314,6 +321,22 @@ async fn talk(command: Command) -> anyhow::Result<()> {
             Client::new(&reach)?
                 .stream(&format!("/v1/calls/{id}/events"), |event, data| print::live(event, data, json))
                 .await
+        }
+        Command::Call { id, pcap: Some(file), reach, .. } => {
+            let path = format!("/v1/calls/{}/pcap", client::encode(&id));
+            let client = Client::new(&reach)?;
+            let capture = client.bytes(&path).await?;
+            std::fs::write(&file, &capture)
+                .map_err(|e| anyhow::anyhow!("{} cannot be written: {e}", file.display()))
+        }
+        Command::Call { id, sip: true, reach, .. } => {
+            let path = format!("/v1/calls/{}/sip", client::encode(&id));
+            let answer = Client::new(&reach)?.get(&path, &[]).await?;
+            if reach.json {
+                return print::object(&answer, true);
+            }
+            print!("{}", ladder::ladder(&answer));
+            Ok(())
         }
         Command::Call { id, reach, .. } => {
             print::call(&Client::new(&reach)?.get(&format!("/v1/calls/{id}"), &[]).await?, reach.json)

@@ -17,6 +17,7 @@ use super::{
     Api, Config, Listen, Log, Media, Node, Overrides, Plugin, PluginLimits, Problems, Redirect, Role, Speech,
     Store, Tenant, Token, check, hours, trunks,
 };
+use crate::trace::Settings;
 
 const ROLES: [(&str, Role); 3] =
     [("redirect", Role::Redirect), ("centre", Role::Centre), ("domain", Role::Domain)];
@@ -122,6 +123,7 @@ fn read<'s>(
         api: read_api(&root),
         log: read_log(&root),
         otlp: read_telemetry(&root),
+        trace: read_trace(&root),
         speech: read_speech(&root, &data),
         serialise_bus: root.flag("serialise_bus", cfg!(debug_assertions)),
         drain_timeout_ms,
@@ -343,6 +345,20 @@ fn read_telemetry(root: &Section<'_, '_>) -> Option<String> {
     }
     s.done();
     otlp
+}
+
+fn read_trace(root: &Section<'_, '_>) -> Settings {
+    let s = root.section("trace");
+    let settings = Settings {
+        keep_ms: s.seconds_ms("sip_keep_s", 0.0..=86_400.0, 0),
+        max_bytes: s.number("sip_memory_mib", 1..=65_536, 64) << 20,
+        hep: s
+            .parsed("hep", "the address and port of a Homer, such as \"192.0.2.9:9060\"", |t| t.parse().ok())
+            .map(|a| a.value),
+        hep_id: s.number("hep_id", 0..=u32::MAX, 2001),
+    };
+    s.done();
+    settings
 }
 
 fn read_speech(root: &Section<'_, '_>, data: &Path) -> Speech {

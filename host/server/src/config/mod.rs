@@ -69,6 +69,8 @@ pub struct Config {
     pub log: Log,
     /// Where spans go: the base URL of an OTLP/HTTP collector.
     pub otlp: Option<String>,
+    /// What is kept of the calls' SIP, and where it is sent.
+    pub trace: crate::trace::Settings,
     /// The synthesiser.
     pub speech: Speech,
     /// Whether messages between authorities are encoded even inside the process.

@@ -41,6 +41,7 @@ use crate::shell::redirect::{RedirectMail, RedirectView};
 use crate::shell::release::{Releaser, Told};
 use crate::shell::shard::{self, ShardMail, ShardView};
 use crate::speech::Speech;
+use crate::trace::Trace;
 
 /// What the API, the watchers and the command line work on.
 pub struct Shared {
@@ -69,6 +70,8 @@ pub struct Shared {
     pub redirect: Option<(Outlet<RedirectMail>, Arc<RedirectView>)>,
     /// Whether new calls are refused.
     pub draining: Arc<AtomicBool>,
+    /// The calls' SIP.
+    pub trace: Arc<Trace>,
     reloading: Mutex<()>,
     watch: health::Watch,
     /// What each plugin was on disk when it was last put into service from there.

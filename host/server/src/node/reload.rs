@@ -118,6 +118,7 @@ impl Shared {
         drop(from_disk);
         self.config.store(new.clone());
         self.delivery.configure(adapters(&new));
+        self.trace.configure(new.trace);
         if let Some(centre) = &self.centre {
             centre.domain.send_waiting(DomainMail::Configure(new.model.clone()));
             shard::post(

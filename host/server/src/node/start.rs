@@ -36,6 +36,7 @@ use crate::shell::shard::{self, ShardMail, ShardSetup, ShardView, SharedPrompts}
 use crate::shell::{self, domain, redirect};
 use crate::speech::Speech;
 use crate::telemetry::Exporter;
+use crate::trace::{Tap, Trace};
 
 /// The centre's listener in the shard.
 const CENTRE: u16 = 1;
@@ -111,6 +112,8 @@ impl Node {
             .filter_map(|p| Some((p.name.clone(), fingerprint(p, &std::fs::read(&p.file).ok()?))))
             .collect();
         let draining = Arc::new(AtomicBool::new(false));
+        let trace = Arc::<Trace>::default();
+        trace.configure(config.trace);
         let mut threads = Vec::new();
         let (mut media, mut domain_thread) = (None, None);
         let centre = if config.has(Role::Centre) {
@@ -124,6 +127,7 @@ impl Node {
                 &registry,
                 recovered.facts,
                 &library,
+                trace.tap("centre"),
                 plugins,
             )?;
             let _ = policy_changed.set(centre.domain.clone());
@@ -135,7 +139,8 @@ impl Node {
             None
         };
         let redirect = if config.has(Role::Redirect) {
-            let (outlet, view, thread) = start_redirect(&config, clock, centre.as_ref(), &draining)?;
+            let (outlet, view, thread) =
+                start_redirect(&config, clock, centre.as_ref(), &draining, trace.tap("redirect"))?;
             threads.push(thread);
             Some((outlet, view))
         } else {
@@ -156,6 +161,7 @@ impl Node {
             centre,
             redirect,
             draining,
+            trace,
             reloading: Mutex::new(()),
             watch: health::Watch::default(),
             from_disk: Mutex::new(from_disk),
@@ -281,6 +287,7 @@ fn start_centre(
     registry: &Registry,
     facts: Vec<Fact>,
     library: &Arc<Library>,
+    tap: Tap,
     plugins: impl FnOnce(Outlet<ShardMail>) -> ToPlugins,
 ) -> Result<(Centre, MediaThread, JoinHandle<()>, JoinHandle<()>)> {
     let orphans = orphans(&facts);
@@ -342,6 +349,7 @@ fn start_centre(
         plugins: plugins(shard.clone()),
         note: Box::new(move |facts| notes.try_note(facts)),
         orphans,
+        tap,
         view: shard_view.clone(),
     };
     let shard_thread = shard::start(setup).context("the shard's thread cannot be started")?;
@@ -356,6 +364,7 @@ fn start_redirect(
     clock: Clock,
     centre: Option<&Centre>,
     draining: &Arc<AtomicBool>,
+    tap: Tap,
 ) -> Result<(Outlet<RedirectMail>, Arc<RedirectView>, JoinHandle<()>)> {
     let port = Port::bind(config.listen.redirect, PortOptions::default())
         .with_context(|| format!("listen.redirect: {} cannot be bound", config.listen.redirect))?;
@@ -380,6 +389,7 @@ fn start_redirect(
         poll,
         waker,
         inbox,
+        tap,
         view: view.clone(),
     };
     let thread = redirect::start(setup).context("the redirect role's thread cannot be started")?;

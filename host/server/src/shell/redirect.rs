@@ -22,6 +22,7 @@ use mio::{Events, Interest, Poll, Token};
 use super::shard::{ShardMail, ShardView};
 use super::until;
 use crate::config::Node;
+use crate::trace::{Path, Tap};
 
 /// What the thread is sent.
 #[derive(Debug)]
@@ -93,6 +94,8 @@ pub struct RedirectSetup {
     pub waker: Waker,
     /// What it is sent.
     pub inbox: Inbox<RedirectMail>,
+    /// What is seen of the SIP.
+    pub tap: Tap,
     /// What others may know.
     pub view: Arc<RedirectView>,
 }
@@ -118,10 +121,11 @@ struct Loop {
     probes: BTreeMap<String, usize>,
     sending: Vec<(SocketAddr, Vec<u8>)>,
     local: SocketAddr,
+    tap: Tap,
 }
 
 fn run(setup: RedirectSetup) {
-    let RedirectSetup { model, nodes, beside, clock, mut port, mut poll, waker, inbox, view } = setup;
+    let RedirectSetup { model, nodes, beside, clock, mut port, mut poll, waker, inbox, tap, view } = setup;
     if let Err(error) = poll.registry().register(&mut port, PORT, Interest::READABLE | Interest::WRITABLE) {
         tracing::error!(%error, "the redirect role's socket cannot be watched");
         return;
@@ -134,6 +138,7 @@ fn run(setup: RedirectSetup) {
         probes: BTreeMap::new(),
         sending: Vec::new(),
         local: port.local_addr(),
+        tap,
     };
     let mut events = Events::with_capacity(8);
     let mut now = clock.now();
@@ -167,6 +172,7 @@ fn run(setup: RedirectSetup) {
         if now.mono_ns >= beat_at {
             beat_at = now.mono_ns + ms(500);
             l.beat(now);
+            l.tap.sweep(now);
             *view.counts.lock().unwrap_or_else(PoisonError::into_inner) = l.role.counts();
             *view.live.lock().unwrap_or_else(PoisonError::into_inner) =
                 l.role.plan.live(now).cloned().collect();
@@ -196,7 +202,15 @@ impl Loop {
             self.probed(now, &bytes);
             return;
         }
+        let path = |sent, remote| Path { sent, transport: "UDP", local: self.local, remote };
+        let seen = self.tap.is_on();
+        if seen {
+            self.tap.message(now, path(false, from), &bytes);
+        }
         let Some(reply) = self.role.handle(now, from, bytes) else { return };
+        if seen {
+            self.tap.message(now, path(true, reply.to), &Bytes::copy_from_slice(&reply.bytes));
+        }
         self.sending.push((reply.to, reply.bytes));
         // The note belongs to the node that is tried first; here only the one beside us can get it.
         if let (Some(note), Some(beside)) = (reply.note, &self.beside) {

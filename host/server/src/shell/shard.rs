@@ -33,6 +33,7 @@ use mio::{Events, Interest, Poll, Token};
 
 use super::domain::DomainMail;
 use super::until;
+use crate::trace::{Path, Tap};
 
 /// What a shard's thread is sent.
 #[derive(Debug)]
@@ -152,6 +153,8 @@ pub struct ShardSetup<P> {
     pub note: Notes,
     /// Dialogs of a former life, with the names of their legs.
     pub orphans: Vec<(u64, DialogRecord)>,
+    /// What is seen of the SIP.
+    pub tap: Tap,
     /// What others may know.
     pub view: Arc<ShardView>,
 }
@@ -201,6 +204,8 @@ struct Loop<P> {
     plugins: P,
     note: Notes,
     facts: Vec<Fact>,
+    clock: Clock,
+    tap: Tap,
     out: Vec<Output>,
 }
 
@@ -219,6 +224,7 @@ fn run<P: Plugins>(setup: ShardSetup<P>) {
         plugins,
         note,
         orphans,
+        tap,
         view,
     } = setup;
     let mut sockets = Vec::new();
@@ -241,6 +247,8 @@ fn run<P: Plugins>(setup: ShardSetup<P>) {
         plugins,
         note,
         facts: Vec::new(),
+        clock,
+        tap,
         out: Vec::new(),
     };
     let mut now = clock.now();
@@ -314,6 +322,7 @@ fn run<P: Plugins>(setup: ShardSetup<P>) {
         l.carry_out();
         if now.mono_ns >= told {
             told = now.mono_ns + 200_000_000;
+            l.tap.sweep(now);
             l.tell(now, &view);
         }
     }
@@ -343,17 +352,20 @@ impl<P: Plugins> Loop<P> {
 
     /// Reads the sockets; whether there is more to read.
     fn read(&mut self, now: Now) -> bool {
-        let Self { sockets, shard, out, .. } = self;
+        let Self { sockets, shard, tap, clock, out, .. } = self;
+        let seen = tap.is_on();
         let mut more = false;
         for socket in sockets.iter_mut().filter(|s| s.readable) {
             let listener = socket.listener;
+            let local = socket.port.local_addr();
             for round in 0.. {
                 let got = socket.port.recv_batch(|from, bytes| {
-                    shard.handle(
-                        now,
-                        Input::Datagram { listener, from, bytes: Bytes::copy_from_slice(bytes) },
-                        out,
-                    );
+                    let bytes = Bytes::copy_from_slice(bytes);
+                    if seen {
+                        let path = Path { sent: false, transport: "UDP", local, remote: from };
+                        tap.message(clock.now(), path, &bytes);
+                    }
+                    shard.handle(now, Input::Datagram { listener, from, bytes }, out);
                 });
                 match got {
                     Ok(BATCH) if round + 1 < READ_ROUNDS => {}
@@ -378,10 +390,16 @@ impl<P: Plugins> Loop<P> {
 
     /// Carries out what the machine wants done, in order for each receiver.
     fn carry_out(&mut self) {
+        let seen = (!self.out.is_empty() && self.tap.is_on()).then(|| self.clock.now());
         for output in self.out.drain(..) {
             match output {
                 Output::Send { listener, to, bytes } => {
                     if let Some(socket) = self.sockets.iter_mut().find(|s| s.listener == listener) {
+                        if let Some(now) = seen {
+                            let local = socket.port.local_addr();
+                            let path = Path { sent: true, transport: "UDP", local, remote: to };
+                            self.tap.message(now, path, &Bytes::copy_from_slice(&bytes));
+                        }
                         socket.sending.push((to, bytes));
                     }
                 }

@@ -38,6 +38,10 @@ pub(crate) fn collect(shared: &Shared) -> Families {
     plugins(&mut t, shared);
     journal(&mut t, shared);
     log(&mut t);
+    let (bytes, call_ids, hep_dropped) = shared.trace.counts();
+    t.gauge("trace_bytes", "bytes of SIP messages that are kept", bytes);
+    t.gauge("trace_call_ids", "Call-IDs whose SIP messages are kept", call_ids);
+    t.counter("trace_hep_dropped_total", "messages that were not sent to the Homer", hep_dropped);
     t
 }
 
