@@ -1,5 +1,6 @@
 //! What a queue policy is asked and answers, in the core's own types.
 
+use cordboard_base::Id;
 use serde::{Deserialize, Serialize};
 
 use crate::Name;
@@ -110,6 +111,9 @@ pub const MAX_PLAN_STEPS: usize = 16;
 /// Synchronous, because a decision of the domain is one step: nothing may come between the
 /// ranking and the reservation. An `Err` makes the domain take its default.
 pub trait Policies {
+    /// The next question is about this call: for who watches, never for the answer.
+    fn about(&mut self, _interaction: Id) {}
+
     /// Where a new entry stands.
     ///
     /// # Errors

@@ -70,11 +70,15 @@ pub(crate) fn wasm_target() -> Result<()> {
     bail!("the target wasm32-wasip2 is missing. Get it with: rustup target add wasm32-wasip2")
 }
 
-/// A Python with pjsua2, in a virtual environment of its own.
+/// A Python with pjsua2, and the collector rotel beside it, in a virtual environment of its own.
 pub(crate) fn pjsua2() -> Result<PathBuf> {
     let venv = cache().join("pjsua2");
     let python = venv.join("bin").join("python");
-    let works = || program(&python).args(["-c", "import pjsua2"]).succeeds();
+    let works = || {
+        program(&python)
+            .args(["-c", "import pjsua2, importlib.util as u; assert u.find_spec('rotel')"])
+            .succeeds()
+    };
     if works() {
         return Ok(python);
     }
@@ -82,14 +86,14 @@ pub(crate) fn pjsua2() -> Result<PathBuf> {
     let made = program("python3").args(["-m", "venv"]).args([&venv]).succeeds();
     if made
         && program(&python)
-            .args(["-m", "pip", "install", "--quiet", "pjsua2-python==2.15.1.post1"])
+            .args(["-m", "pip", "install", "--quiet", "pjsua2-python==2.15.1.post1", "rotel==0.0.1a15"])
             .succeeds()
         && works()
     {
         return Ok(python);
     }
     bail!(
-        "missing: pjsua2 for Python. Get it with: python3 -m venv {0} && {0}/bin/pip install pjsua2-python (wheels exist for CPython 3.11)",
+        "missing: pjsua2 or rotel for Python. Get it with: python3 -m venv {0} && {0}/bin/pip install pjsua2-python rotel (wheels exist for CPython 3.11)",
         venv.display()
     )
 }

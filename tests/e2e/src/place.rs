@@ -64,6 +64,22 @@ pub fn pjsua2_python() -> PathBuf {
     )
 }
 
+/// The collector of spans, beside pjsua2 in its virtual environment.
+///
+/// # Panics
+/// When it is not there.
+#[must_use]
+pub fn rotel() -> PathBuf {
+    let venv = pjsua2_python().ancestors().nth(2).map(Path::to_owned).unwrap_or_default();
+    let packages = std::fs::read_dir(venv.join("lib")).into_iter().flatten().flatten();
+    let found =
+        packages.map(|python| python.path().join("site-packages/rotel/rotel-agent")).find(|p| p.exists());
+    existing(
+        found.unwrap_or_else(|| venv.join("rotel-agent")),
+        "`cargo xtask test` installs it: the Python package rotel beside pjsua2-python",
+    )
+}
+
 /// A program on the PATH.
 ///
 /// # Panics

@@ -1,5 +1,7 @@
 //! What an operator sees of a node, also while something in it or beside it stands still.
 
+use std::collections::BTreeMap;
+use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -11,6 +13,7 @@ use cordboard_e2e::phone::Phone;
 use cordboard_e2e::raw::RawUa;
 use cordboard_e2e::scene::{Scene, free_port};
 use cordboard_e2e::setup::{Setup, TOKEN};
+use cordboard_e2e::webhook::Webhook;
 use cordboard_e2e::{eventually, ms, place, s};
 
 use crate::flow::{answers, caller, talk};
@@ -370,5 +373,157 @@ fn a_retransmission_is_marked_a_refused_caller_is_seen_by_call_id_and_a_reload_s
     let printed = centre.cli(&["call", "seen/again@x", "--sip"]);
     let printed = String::from_utf8(printed.stdout).expect("text");
     assert!(printed.contains("* INVITE") && printed.contains("* a retransmission"), "{printed}");
+    centre.finish();
+}
+
+/// A span as the collector prints what it has decoded.
+#[derive(Debug, Default, Clone)]
+struct Span {
+    trace: String,
+    parent: String,
+    id: String,
+    name: String,
+    status: String,
+    start: u64,
+    end: u64,
+    attributes: BTreeMap<String, String>,
+}
+
+/// Rotel, an OpenTelemetry collector: it takes OTLP/HTTP and prints every span that it understood.
+struct Collector {
+    process: Child,
+    port: u16,
+    log: PathBuf,
+}
+
+impl Collector {
+    fn start(scene: &Scene) -> Self {
+        let (port, grpc, log) = (free_port(), free_port(), scene.dir().join("collector.log"));
+        let out = File::create(&log).expect("a log");
+        let process = Command::new(place::rotel())
+            .args([
+                "start",
+                "--exporter",
+                "blackhole",
+                "--debug-log",
+                "traces",
+                "--debug-log-verbosity",
+                "detailed",
+            ])
+            .args(["--otlp-http-endpoint", &format!("127.0.0.1:{port}")])
+            .args(["--otlp-grpc-endpoint", &format!("127.0.0.1:{grpc}"), "--pid-file"])
+            .arg(scene.dir().join("collector.pid"))
+            .env("NO_COLOR", "1")
+            .stdin(Stdio::null())
+            .stdout(out.try_clone().expect("a log"))
+            .stderr(out)
+            .spawn()
+            .expect("rotel starts");
+        eventually("the collector listens", s(10), || std::net::TcpStream::connect(("127.0.0.1", port)).ok());
+        Self { process, port, log }
+    }
+
+    fn spans(&self) -> Vec<Span> {
+        let text = std::fs::read_to_string(&self.log).unwrap_or_default();
+        let mut spans: Vec<Span> = Vec::new();
+        for line in text.lines() {
+            if line.starts_with("Span #") {
+                spans.push(Span::default());
+                continue;
+            }
+            let Some(span) = spans.last_mut() else { continue };
+            if let Some((key, value)) = line.trim().strip_prefix("-> ").and_then(|pair| pair.split_once(": "))
+            {
+                let value = value.split_once('(').map_or(value, |(_, v)| v.trim_end_matches(')'));
+                span.attributes.insert(key.into(), value.into());
+            } else if let Some((key, value)) = line.split_once(':') {
+                let value = value.trim().to_owned();
+                match key.trim() {
+                    "Trace ID" => span.trace = value,
+                    "Parent ID" => span.parent = value,
+                    "ID" => span.id = value,
+                    "Name" => span.name = value,
+                    "Status code" => span.status = value,
+                    "Start time" => span.start = value.parse().expect("a time"),
+                    "End time" => span.end = value.parse().expect("a time"),
+                    _ => {}
+                }
+            }
+        }
+        spans
+    }
+}
+
+impl Drop for Collector {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+#[test]
+fn a_collector_gets_each_call_as_one_tree_with_its_steps_and_what_plugins_were_asked() {
+    let scene = Scene::new("spans");
+    let collector = Collector::start(&scene);
+    let hook = Webhook::start();
+    let mut setup = Setup::default();
+    setup.agent("alice").webhook(&hook.url());
+    setup.more = format!("[telemetry]\notlp = \"http://127.0.0.1:{}\"\n", collector.port);
+    let centre = Centre::start(&scene, &setup);
+    let mut alice = Phone::agent(&centre, "alice", answers());
+    centre.agent("alice", "login");
+    let mut phone = caller(&centre, "4930111");
+    talk(&mut phone, "c", &mut alice, "alice-1");
+    let id = only_call(&centre);
+    phone.hang_up("c");
+    assert_eq!(phone.ended("c")["status"], 200);
+    assert_eq!(alice.ended("alice-1")["status"], 200);
+    let record = centre.record();
+    let mut spans = Vec::new();
+    eventually("the whole tree has come", s(15), || {
+        spans = collector.spans();
+        let has = |name: &str| spans.iter().any(|span| span.name == name);
+        (has("call") && has("plugin adapter") && has("plugin script")).then_some(())
+    });
+    std::thread::sleep(s(2));
+    let spans = collector.spans();
+    let roots: Vec<_> = spans.iter().filter(|span| span.parent.is_empty()).collect();
+    assert_eq!(roots.len(), 1, "{roots:#?}");
+    let root = roots[0];
+    assert_eq!((&*root.name, &root.attributes["cordboard.interaction"]), ("call", &id));
+    let mut ids: Vec<&str> = spans.iter().map(|span| &*span.id).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    assert_eq!(ids.len(), spans.len(), "every span has an id of its own");
+    for span in spans.iter().filter(|span| span.id != root.id) {
+        assert_eq!((&span.trace, &span.parent), (&root.trace, &root.id), "{span:?}");
+        assert!(span.start <= span.end && span.start + 1_000_000_000 >= root.start, "{span:?} in {root:?}");
+    }
+    let steps = record["timeline"].as_array().expect("a timeline");
+    let named = |name: &str| spans.iter().filter(|span| span.name == name).collect::<Vec<_>>();
+    for step in steps {
+        assert!(!named(step["title"].as_str().expect("a title")).is_empty(), "{step}");
+    }
+    assert_eq!(named("offer").len(), 1);
+    for (hook, plugin, outcome) in [
+        ("router", "router-numbers", "script"),
+        ("script", "ivr-support", "returned"),
+        ("policy place", "policy-longest-idle", ""),
+        ("policy rank", "policy-longest-idle", ""),
+        ("adapter", "cti-webhook", ""),
+    ] {
+        let asked = named(&format!("plugin {hook}"));
+        assert!(!asked.is_empty(), "no span of {hook}: {spans:#?}");
+        for span in asked {
+            assert_eq!(span.attributes["cordboard.plugin"], plugin);
+            assert!(span.attributes["cordboard.outcome"].contains(outcome), "{span:?}");
+            assert_eq!(span.status, "STATUS_CODE_OK", "{span:?}");
+        }
+    }
+    // The script's span is as long as the script ran: from the answer to the end of the call.
+    let script = named("plugin script")[0];
+    assert!(script.end - script.start > 500_000_000, "{script:?}");
+    assert_eq!(centre.metric("cordboard_otlp_spans_total{what=\"lost\"}"), 0.0);
+    assert_eq!(centre.metric("cordboard_otlp_spans_total{what=\"exported\"}"), spans.len() as f64);
     centre.finish();
 }

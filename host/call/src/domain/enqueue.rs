@@ -172,6 +172,7 @@ impl Domain {
             skills: required.clone(),
             misses: 0,
         };
+        policies.about(id);
         let Placement { key_ms, plan } = self.ask_placement(home, &question, policies, out);
         let key_ms = ghost.as_ref().map_or(key_ms, |g: &Ghost| g.key_ms.min(key_ms));
         self.arrivals += 1;

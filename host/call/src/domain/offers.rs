@@ -172,6 +172,7 @@ impl Domain {
                     skills: entry.required.clone(),
                     misses: entry.misses,
                 };
+                policies.about(entry.interaction);
                 let answer = policies
                     .rank(&tenant.name, &queue.config.name, plugin, &question, &columns)
                     .and_then(|ranking| choose::check(ranking, rows.len()));

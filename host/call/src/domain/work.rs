@@ -155,6 +155,7 @@ impl Domain {
             skills: required.clone(),
             misses: entry.misses,
         };
+        policies.about(entry.interaction);
         let placement = self.ask_placement(home, &question, policies, out);
         self.unlist_place(ticket);
         if let Some(entry) = self.entries.get_mut(&ticket) {

@@ -78,6 +78,20 @@ pub enum Route {
     },
 }
 
+impl Route {
+    /// What it does, in a word.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Script { .. } => "script",
+            Self::Workgroup { .. } => "workgroup",
+            Self::Bridge { .. } => "bridge",
+            Self::Redirect { .. } => "redirect",
+            Self::Refuse { .. } => "refuse",
+        }
+    }
+}
+
 /// What the shard does with a checked answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Plan {

@@ -176,7 +176,7 @@ impl Core {
                     headers: trunk::passed(request, &call.trunk().pass_headers),
                     attributes: Attributes::new(),
                 });
-                self.out.push(Output::AskRoute { ask, plugin, incoming });
+                self.out.push(Output::AskRoute { ask, plugin, interaction: call.interaction, incoming });
             }
             None => {
                 let plan = router::default_plan(call.tenant());

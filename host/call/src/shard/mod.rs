@@ -102,6 +102,8 @@ pub enum Output {
         ask: u64,
         /// Which plugin.
         plugin: Name,
+        /// Of which call.
+        interaction: Id,
         /// The question.
         incoming: Box<Incoming>,
     },

@@ -320,7 +320,7 @@ impl World {
                 self.told.push((envelope.interaction, envelope.body));
             }
             Output::Media(command) => self.command(command),
-            Output::AskRoute { ask, plugin, incoming } => self.asked.push((ask, plugin, *incoming)),
+            Output::AskRoute { ask, plugin, incoming, .. } => self.asked.push((ask, plugin, *incoming)),
             Output::StartScript { script, plugin, info } => self.started.push((script, plugin, *info)),
             Output::Script(script, to) => {
                 if matches!(to, ToScript::HungUp) && self.scripts_end {

@@ -75,7 +75,7 @@ fn view(messages: &[Message]) -> Vec<SipView> {
                 after_ms: m.at.mono_ns.saturating_sub(first_ns) as f64 / 1e6,
                 role: m.role,
                 direction: if m.sent { "sent" } else { "received" },
-                transport: m.transport,
+                transport: m.transport.via(),
                 local: m.local.to_string(),
                 remote: m.remote.to_string(),
                 call_id: parsed.as_ref().map(|p| p.call_id().to_owned()).unwrap_or_default(),
@@ -137,12 +137,12 @@ pub(super) async fn pcap(
 
 fn file(messages: &[Message]) -> Vec<u8> {
     let mut pcap = Pcap::default();
-    let mut file = Pcap::header().to_vec();
+    let mut file = Pcap::HEADER.to_vec();
     let Some(first) = messages.first() else { return file };
-    let began_ns = first.packet().wall_ns;
+    let began_us = first.packet().at_unix_us;
     for message in messages {
-        let wall_ns = began_ns + message.at.mono_ns.saturating_sub(first.at.mono_ns);
-        pcap.packet(&Packet { wall_ns, ..message.packet() }, &mut file);
+        let at_unix_us = began_us + message.at.mono_ns.saturating_sub(first.at.mono_ns) / 1_000;
+        pcap.write(&Packet { at_unix_us, ..message.packet() }, &mut file);
     }
     file
 }

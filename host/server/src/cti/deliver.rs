@@ -18,6 +18,7 @@ use tokio::task::{AbortHandle, JoinSet};
 
 use super::lanes::{Lanes, Tries, runs};
 use crate::shell::release::{Releaser, Told};
+use crate::telemetry::hooks::Hooks;
 
 /// Events of one batch.
 const BATCH: usize = 64;
@@ -58,6 +59,7 @@ pub struct Delivery {
     releaser: Arc<Releaser>,
     store: PathBuf,
     clock: Clock,
+    hooks: Hooks,
     tasks: Mutex<BTreeMap<Name, Task>>,
 }
 
@@ -82,9 +84,10 @@ impl Delivery {
         journal: Journal<Vec<Told>>,
         releaser: Arc<Releaser>,
         clock: Clock,
+        hooks: Hooks,
     ) -> Self {
         let store = journal.path().to_owned();
-        Self { runtime, adapters, journal, releaser, store, clock, tasks: Mutex::default() }
+        Self { runtime, adapters, journal, releaser, store, clock, hooks, tasks: Mutex::default() }
     }
 
     /// Says which adapters get whose events. Tasks of adapters that stay as they are go on.
@@ -112,6 +115,7 @@ impl Delivery {
                 journal: self.journal.clone(),
                 store: self.store.clone(),
                 clock: self.clock,
+                hooks: self.hooks.clone(),
                 view: view.clone(),
             };
             let events = self.releaser.events();
@@ -135,6 +139,7 @@ struct Worker {
     journal: Journal<Vec<Told>>,
     store: PathBuf,
     clock: Clock,
+    hooks: Hooks,
     view: Arc<AdapterView>,
 }
 
@@ -193,9 +198,21 @@ impl Worker {
                 gathered_ns = now_ns;
                 let adapters = self.adapters.clone();
                 let name = self.name.clone();
+                let asked: Vec<_> = runs(&batch)
+                    .into_iter()
+                    .filter_map(|(subject, count)| {
+                        Some((self.hooks.ask(subject.parse().ok()?, "adapter", &name), count))
+                    })
+                    .collect();
                 flying.spawn(async move {
                     let events = batch.iter().map(|(stored, _)| cloud_event(stored)).collect();
                     let verdicts = adapters.handle(&name, events).await;
+                    for (asked, count) in asked {
+                        asked.answered(|| match &verdicts {
+                            Ok(_) => Ok(format!("{count} events")),
+                            Err(fault) => Err(fault.to_string()),
+                        });
+                    }
                     (batch, verdicts)
                 });
             }

@@ -41,6 +41,7 @@ use crate::shell::redirect::{RedirectMail, RedirectView};
 use crate::shell::release::{Releaser, Told};
 use crate::shell::shard::{self, ShardMail, ShardView};
 use crate::speech::Speech;
+use crate::telemetry::Exporter;
 use crate::trace::Trace;
 
 /// What the API, the watchers and the command line work on.
@@ -72,6 +73,8 @@ pub struct Shared {
     pub draining: Arc<AtomicBool>,
     /// The calls' SIP.
     pub trace: Arc<Trace>,
+    /// The export of spans; none without a collector.
+    pub exporter: Option<Arc<Exporter>>,
     reloading: Mutex<()>,
     watch: health::Watch,
     /// What each plugin was on disk when it was last put into service from there.

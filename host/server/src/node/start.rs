@@ -36,6 +36,7 @@ use crate::shell::shard::{self, ShardMail, ShardSetup, ShardView, SharedPrompts}
 use crate::shell::{self, domain, redirect};
 use crate::speech::Speech;
 use crate::telemetry::Exporter;
+use crate::telemetry::hooks::{Hooks, Noted};
 use crate::trace::{Tap, Trace};
 
 /// The centre's listener in the shard.
@@ -60,11 +61,14 @@ impl Node {
             .context("the service runtime cannot be started")?;
         let releaser = Arc::new(Releaser::new(config.serialise_bus));
 
-        let exporter = config
-            .otlp
-            .as_ref()
-            .map(|url| Exporter::start(url, &config.node, service.handle(), releaser.watch()));
-        drop(exporter);
+        let (exporter, hooks) = match &config.otlp {
+            Some(url) => {
+                let (exporter, hooks) =
+                    Exporter::start(url, &config.node, service.handle(), releaser.watch(), clock);
+                (Some(exporter), hooks)
+            }
+            None => (None, Hooks::default()),
+        };
         let told = releaser.clone();
         let store = StoreOptions {
             durability: if config.store.power { Durability::Power } else { Durability::Process },
@@ -103,6 +107,7 @@ impl Node {
             journal.clone(),
             releaser.clone(),
             clock,
+            hooks.clone(),
         );
         delivery.configure(adapters(&config));
 
@@ -117,8 +122,9 @@ impl Node {
         let mut threads = Vec::new();
         let (mut media, mut domain_thread) = (None, None);
         let centre = if config.has(Role::Centre) {
-            let plugins =
-                |shard: Outlet<ShardMail>| ToPlugins::new(&registry, scripts.clone(), library.clone(), shard);
+            let plugins = |shard: Outlet<ShardMail>| {
+                ToPlugins::new(&registry, scripts.clone(), library.clone(), shard, hooks.clone())
+            };
             let (centre, media_thread, shard_thread, domain) = start_centre(
                 &config,
                 clock,
@@ -128,6 +134,7 @@ impl Node {
                 recovered.facts,
                 &library,
                 trace.tap("centre"),
+                hooks.clone(),
                 plugins,
             )?;
             let _ = policy_changed.set(centre.domain.clone());
@@ -162,6 +169,7 @@ impl Node {
             redirect,
             draining,
             trace,
+            exporter,
             reloading: Mutex::new(()),
             watch: health::Watch::default(),
             from_disk: Mutex::new(from_disk),
@@ -288,6 +296,7 @@ fn start_centre(
     facts: Vec<Fact>,
     library: &Arc<Library>,
     tap: Tap,
+    hooks: Hooks,
     plugins: impl FnOnce(Outlet<ShardMail>) -> ToPlugins,
 ) -> Result<(Centre, MediaThread, JoinHandle<()>, JoinHandle<()>)> {
     let orphans = orphans(&facts);
@@ -308,7 +317,7 @@ fn start_centre(
         epoch,
         clock,
         facts,
-        policies: move || WasmPolicies::new(policies),
+        policies: move || Noted::new(WasmPolicies::new(policies), hooks),
         journal: journal.clone(),
         releaser: releaser.clone(),
         view: domain_view.clone(),

@@ -7,6 +7,7 @@
 use std::cell::RefCell;
 use std::sync::Arc;
 
+use cordboard_base::Id;
 use cordboard_bus::Outlet;
 use cordboard_call::Name;
 use cordboard_call::router::Incoming;
@@ -16,10 +17,11 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use super::shard::{Plugins, ShardMail, post};
 use crate::library::{Library, wall_ms};
+use crate::telemetry::hooks::Hooks;
 
 /// What the shard asks for.
 enum Work {
-    Route(u64, Name, Box<Incoming>),
+    Route(u64, Name, Id, Box<Incoming>),
     Start(ScriptId, Name, Box<CallInfo>),
     Tell(ScriptId, ToScript),
 }
@@ -39,21 +41,24 @@ impl ToPlugins {
         scripts: Scripts,
         library: Arc<Library>,
         shard: Outlet<ShardMail>,
+        hooks: Hooks,
     ) -> Self {
         let (batches, received) = unbounded_channel();
-        let verbs = shard.clone();
+        let (verbs, heard) = (shard.clone(), hooks.clone());
         let sink: Arc<dyn VerbSink> = Arc::new(move |script: ScriptId, from: FromScript| {
+            heard.script_says(script, &from);
             post(&verbs, ShardMail::Script(script, from));
         });
-        let carrier = Carrier { routers: Routers::new(registry.clone()), scripts, library, sink, shard };
+        let carrier =
+            Carrier { routers: Routers::new(registry.clone()), scripts, library, sink, shard, hooks };
         registry.engine().runtime().spawn(carrier.run(received));
         Self { batch: RefCell::default(), batches }
     }
 }
 
 impl Plugins for ToPlugins {
-    fn ask_route(&self, ask: u64, plugin: Name, incoming: Box<Incoming>) {
-        self.batch.borrow_mut().push(Work::Route(ask, plugin, incoming));
+    fn ask_route(&self, ask: u64, plugin: Name, interaction: Id, incoming: Box<Incoming>) {
+        self.batch.borrow_mut().push(Work::Route(ask, plugin, interaction, incoming));
     }
 
     fn start_script(&self, script: ScriptId, plugin: Name, info: CallInfo) {
@@ -80,6 +85,7 @@ struct Carrier {
     library: Arc<Library>,
     sink: Arc<dyn VerbSink>,
     shard: Outlet<ShardMail>,
+    hooks: Hooks,
 }
 
 impl Carrier {
@@ -87,14 +93,20 @@ impl Carrier {
         while let Some(batch) = batches.recv().await {
             for work in batch {
                 match work {
-                    Work::Route(ask, plugin, incoming) => {
+                    Work::Route(ask, plugin, interaction, incoming) => {
                         let local = self.library.local_time(&incoming.tenant, wall_ms());
                         let shard = self.shard.clone();
+                        let asked = self.hooks.ask(interaction, "router", &plugin);
                         self.routers.ask(plugin, incoming, local, move |answer| {
+                            asked.answered(|| match &answer {
+                                Ok(route) => Ok(route.kind().to_owned()),
+                                Err(fault) => Err(fault.to_string()),
+                            });
                             post(&shard, ShardMail::Routed(ask, answer));
                         });
                     }
                     Work::Start(script, plugin, info) => {
+                        self.hooks.script_begins(script, info.interaction, &plugin);
                         self.scripts.start(script, &plugin, *info, self.sink.clone());
                     }
                     Work::Tell(script, message) => self.scripts.tell(script, message),

@@ -16,6 +16,7 @@ use cordboard_call::model::Model;
 use cordboard_call::redirect::{Beat, Counts, Redirect, Weights};
 use cordboard_net::Clock;
 use cordboard_net::udp::{BATCH, Port};
+use cordboard_sip::transport::Transport;
 use cordboard_sip::wire::Message;
 use mio::{Events, Interest, Poll, Token};
 
@@ -202,7 +203,7 @@ impl Loop {
             self.probed(now, &bytes);
             return;
         }
-        let path = |sent, remote| Path { sent, transport: "UDP", local: self.local, remote };
+        let path = |sent, remote| Path { sent, transport: Transport::Udp, local: self.local, remote };
         let seen = self.tap.is_on();
         if seen {
             self.tap.message(now, path(false, from), &bytes);

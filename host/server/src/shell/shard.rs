@@ -13,7 +13,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use bytes::Bytes;
-use cordboard_base::{Now, Pace, ms};
+use cordboard_base::{Id, Now, Pace, ms};
 use cordboard_bus::{Carrier, Inbox, Link, Outlet, Waker};
 use cordboard_call::Name;
 use cordboard_call::facts::Fact;
@@ -29,6 +29,7 @@ use cordboard_net::Clock;
 use cordboard_net::media::MediaHandle;
 use cordboard_net::udp::{BATCH, Counters, Port};
 use cordboard_sip::endpoint::DialogRecord;
+use cordboard_sip::transport::Transport;
 use mio::{Events, Interest, Poll, Token};
 
 use super::domain::DomainMail;
@@ -75,7 +76,7 @@ impl From<Carrier<ToShard>> for ShardMail {
 /// Who runs what a shard only asks for. Called on the shard's thread: it must not wait.
 pub trait Plugins: Send + 'static {
     /// Asks a router; the answer comes as [`ShardMail::Routed`].
-    fn ask_route(&self, ask: u64, plugin: Name, incoming: Box<Incoming>);
+    fn ask_route(&self, ask: u64, plugin: Name, interaction: Id, incoming: Box<Incoming>);
     /// Starts a script.
     fn start_script(&self, script: ScriptId, plugin: Name, info: CallInfo);
     /// Tells a script.
@@ -362,7 +363,7 @@ impl<P: Plugins> Loop<P> {
                 let got = socket.port.recv_batch(|from, bytes| {
                     let bytes = Bytes::copy_from_slice(bytes);
                     if seen {
-                        let path = Path { sent: false, transport: "UDP", local, remote: from };
+                        let path = Path { sent: false, transport: Transport::Udp, local, remote: from };
                         tap.message(clock.now(), path, &bytes);
                     }
                     shard.handle(now, Input::Datagram { listener, from, bytes }, out);
@@ -397,7 +398,7 @@ impl<P: Plugins> Loop<P> {
                     if let Some(socket) = self.sockets.iter_mut().find(|s| s.listener == listener) {
                         if let Some(now) = seen {
                             let local = socket.port.local_addr();
-                            let path = Path { sent: true, transport: "UDP", local, remote: to };
+                            let path = Path { sent: true, transport: Transport::Udp, local, remote: to };
                             self.tap.message(now, path, &Bytes::copy_from_slice(&bytes));
                         }
                         socket.sending.push((to, bytes));
@@ -412,7 +413,9 @@ impl<P: Plugins> Loop<P> {
                         self.commands.push_back(*command);
                     }
                 }
-                Output::AskRoute { ask, plugin, incoming } => self.plugins.ask_route(ask, plugin, incoming),
+                Output::AskRoute { ask, plugin, interaction, incoming } => {
+                    self.plugins.ask_route(ask, plugin, interaction, incoming);
+                }
                 Output::StartScript { script, plugin, info } => {
                     self.plugins.start_script(script, plugin, *info)
                 }

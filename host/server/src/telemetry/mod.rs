@@ -3,6 +3,7 @@
 //! Started by `serve` and by the node. Neither ever waits for whoever reads it: what finds no room is
 //! dropped and counted.
 
+pub mod hooks;
 pub mod limit;
 pub mod log;
 pub mod traces;

@@ -1,5 +1,6 @@
-//! One span tree a call, made from its timeline when it has closed, exported as OTLP/HTTP with JSON
-//! (opentelemetry-proto 1.x).
+//! One span tree a call, exported as OTLP/HTTP with JSON (opentelemetry-proto 1.x): the call, its steps and
+//! its offers, made from its record when it has closed, and what plugins were asked for it, as they answer.
+//! A span's parent may reach the collector after it, as the protocol allows.
 //!
 //! Nothing on the path of a call waits for it: the export reads closed records from a broadcast, and
 //! when the collector is slow, records are passed over and counted.
@@ -12,39 +13,43 @@ use cordboard_base::Id;
 use cordboard_call::Name;
 use cordboard_call::facts::Record;
 use cordboard_call::timeline::Line;
+use cordboard_net::Clock;
 use serde_json::{Value, json};
-use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::{broadcast, mpsc};
 
+use super::hooks::{Hook, Hooks};
 use crate::http::HttpClient;
 use crate::shell::release::Watched;
 
 /// The export of spans.
 #[derive(Debug, Default)]
 pub struct Exporter {
-    /// Calls exported.
+    /// Spans that the collector has taken.
     pub exported: AtomicU64,
-    /// Calls that were not: the collector was slow, away, or refused.
+    /// Spans that it has not: it was slow, away, or refused; and closed calls that were passed over.
     pub lost: AtomicU64,
 }
 
-/// Calls in one request.
-const BATCH: usize = 64;
+/// Spans in one request, but for those of the call that comes last.
+const BATCH: usize = 1_024;
 
 impl Exporter {
-    /// Exports every closed call to the collector at `url`.
+    /// Exports every closed call to the collector at `url`, and what is noted by the hooks.
     #[must_use]
     pub fn start(
         url: &str,
         node: &Name,
         runtime: &tokio::runtime::Handle,
         watch: broadcast::Receiver<Watched>,
-    ) -> Arc<Self> {
+        clock: Clock,
+    ) -> (Arc<Self>, Hooks) {
         let me = Arc::new(Self::default());
         let url = format!("{url}/v1/traces");
         let client = HttpClient::new(runtime.clone());
-        runtime.spawn(me.clone().run(url, node.clone(), client, watch));
-        me
+        let (hooks, noted) = Hooks::new(clock);
+        runtime.spawn(me.clone().run(url, node.clone(), client, watch, noted));
+        (me, hooks)
     }
 
     async fn run(
@@ -53,54 +58,85 @@ impl Exporter {
         node: Name,
         client: HttpClient,
         mut watch: broadcast::Receiver<Watched>,
+        mut noted: mpsc::Receiver<Hook>,
     ) {
         let headers = [("content-type".to_owned(), "application/json".to_owned())];
-        let mut failing = false;
+        let (mut failing, mut hooks_so_far) = (false, 0);
         loop {
             let mut spans = Vec::new();
-            let mut calls = 0;
             let deadline = tokio::time::sleep(Duration::from_secs(3600));
             tokio::pin!(deadline);
-            loop {
+            while spans.len() < BATCH {
+                let first = spans.is_empty();
                 tokio::select! {
                     watched = watch.recv() => match watched {
-                        Ok(Watched::Closed(record)) => {
-                            spans.extend(spans_of(&record));
-                            calls += 1;
-                            if calls == 1 {
-                                deadline.as_mut().reset(tokio::time::Instant::now() + Duration::from_secs(1));
-                            }
-                            if calls == BATCH {
-                                break;
-                            }
-                        }
+                        Ok(Watched::Closed(record)) => spans.extend(spans_of(&record)),
                         Ok(Watched::Line(..)) => {}
-                        Err(RecvError::Lagged(missed)) => drop(self.lost.fetch_add(missed, Relaxed)),
+                        Err(RecvError::Lagged(missed)) => {
+                            self.lost.fetch_add(missed, Relaxed);
+                        }
                         Err(RecvError::Closed) => return,
                     },
+                    Some(hook) = noted.recv() => {
+                        hooks_so_far += 1;
+                        spans.push(span_of(&hook, hooks_so_far));
+                    }
                     () = &mut deadline => break,
                 }
+                if first && !spans.is_empty() {
+                    deadline.as_mut().reset(tokio::time::Instant::now() + Duration::from_secs(1));
+                }
             }
-            if calls == 0 {
+            if spans.is_empty() {
                 continue;
             }
+            let count = spans.len() as u64;
             let body = serde_json::to_vec(&request(&node, &spans)).unwrap_or_default();
             let answer = client.exchange("POST", &url, &headers, body, Duration::from_secs(10)).await;
-            match answer {
+            let (lost, why) = match answer {
                 Ok(response) if response.status < 300 => {
-                    failing = false;
-                    self.exported.fetch_add(calls as u64, Relaxed);
+                    (rejected(&response.body).min(count), "the collector refuses some".to_owned())
                 }
-                other => {
-                    self.lost.fetch_add(calls as u64, Relaxed);
-                    if !failing {
-                        failing = true;
-                        tracing::warn!(url, answer = ?other.map(|r| r.status), "spans cannot be exported");
-                    }
-                }
+                Ok(response) => (count, format!("the collector answers {}", response.status)),
+                Err(error) => (count, format!("{error:?}")),
+            };
+            if lost > 0 && !failing {
+                tracing::warn!(url, lost, why, "spans cannot be exported");
             }
+            failing = lost > 0;
+            self.exported.fetch_add(count - lost, Relaxed);
+            self.lost.fetch_add(lost, Relaxed);
         }
     }
+}
+
+/// How many spans a collector that answered 200 has refused all the same (`ExportTracePartialSuccess`).
+fn rejected(body: &[u8]) -> u64 {
+    let answer: Value = serde_json::from_slice(body).unwrap_or_default();
+    let count = &answer["partialSuccess"]["rejectedSpans"];
+    count.as_u64().or_else(|| count.as_str()?.parse().ok()).unwrap_or(0)
+}
+
+/// A question to a plugin, below its call.
+fn span_of(hook: &Hook, number: u64) -> Value {
+    let length_ns = hook.ended.mono_ns.saturating_sub(hook.began.mono_ns);
+    let began = hook.began.wall_ms.max(0) as u64 * 1_000_000 + hook.began.mono_ns % 1_000_000;
+    let (code, message) = match &hook.outcome {
+        Ok(_) => (1, ""),
+        Err(why) => (2, &**why),
+    };
+    let outcome = match &hook.outcome {
+        Ok(outcome) | Err(outcome) => outcome,
+    };
+    json!({
+        "traceId": trace(hook.interaction), "spanId": span_id(hook.interaction, (1 << 32) + number),
+        "parentSpanId": span_id(hook.interaction, 0), "name": format!("plugin {}", hook.hook), "kind": 1,
+        "startTimeUnixNano": began.to_string(), "endTimeUnixNano": (began + length_ns).to_string(),
+        "status": { "code": code, "message": message },
+        "attributes": [
+            text("cordboard.plugin", &hook.plugin), text("cordboard.hook", hook.hook), text("cordboard.outcome", outcome),
+        ],
+    })
 }
 
 fn request(node: &Name, spans: &[Value]) -> Value {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::{SyncSender, sync_channel};
 
-use cordboard_sip::capture::hep3;
+use cordboard_sip::capture::{Content, hep3};
 
 use super::Message;
 
@@ -36,8 +36,9 @@ impl Exporter {
         let unsent = dropped.clone();
         std::thread::Builder::new().name("hep".into()).spawn(move || {
             while let Ok((message, call_id)) = inbox.recv() {
+                let datagram = hep3(&message.packet(), Content::Sip, id, "", &call_id);
                 // Not connected: an ICMP error of a Homer that is away would fail the next message.
-                if socket.send_to(&hep3(&message.packet(), id, &call_id), to).is_err() {
+                if datagram.is_none_or(|bytes| socket.send_to(&bytes, to).is_err()) {
                     unsent.fetch_add(1, Relaxed);
                 }
             }

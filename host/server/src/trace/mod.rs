@@ -17,6 +17,7 @@ use arc_swap::ArcSwapOption;
 use bytes::Bytes;
 use cordboard_base::Now;
 use cordboard_sip::capture::Packet;
+use cordboard_sip::transport::Transport;
 
 use self::store::{Bounds, Store};
 
@@ -44,8 +45,8 @@ pub struct Message {
     pub role: &'static str,
     /// Whether we sent it.
     pub sent: bool,
-    /// `UDP`, `TCP`, `TLS`, `WS` or `WSS`.
-    pub transport: &'static str,
+    /// How.
+    pub transport: Transport,
     /// Our address.
     pub local: SocketAddr,
     /// The other's.
@@ -60,8 +61,8 @@ impl Message {
     pub fn packet(&self) -> Packet<'_> {
         let (from, to) = if self.sent { (self.local, self.remote) } else { (self.remote, self.local) };
         // The wall clock gives the millisecond, the monotonic one what is below it.
-        let wall_ns = self.at.wall_ms.max(0) as u64 * 1_000_000 + self.at.mono_ns % 1_000_000;
-        Packet { wall_ns, from, to, stream: self.transport != "UDP", payload: &self.bytes }
+        let at_unix_us = self.at.wall_ms.max(0) as u64 * 1_000 + self.at.mono_ns % 1_000_000 / 1_000;
+        Packet { at_unix_us, transport: self.transport, from, to, payload: &self.bytes }
     }
 }
 
@@ -170,8 +171,8 @@ pub struct Tap {
 pub struct Path {
     /// Whether we sent it.
     pub sent: bool,
-    /// `UDP`, `TCP`, `TLS`, `WS` or `WSS`.
-    pub transport: &'static str,
+    /// How.
+    pub transport: Transport,
     /// Our address.
     pub local: SocketAddr,
     /// The other's.
@@ -229,7 +230,7 @@ mod tests {
         let at = |s: u64| Now { mono_ns: s * 1_000_000_000, wall_ms: s as i64 * 1_000 };
         let path = Path {
             sent: false,
-            transport: "UDP",
+            transport: Transport::Udp,
             local: "127.0.0.1:5060".parse().unwrap(),
             remote: "127.0.0.1:7000".parse().unwrap(),
         };

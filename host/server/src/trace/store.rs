@@ -152,6 +152,7 @@ mod tests {
     use super::*;
     use bytes::Bytes;
     use cordboard_base::Random;
+    use cordboard_sip::transport::Transport;
 
     const BOUNDS: Bounds = Bounds { keep_ms: 10_000, max_bytes: 1 << 20 };
 
@@ -166,7 +167,7 @@ mod tests {
             at,
             role: "centre",
             sent: false,
-            transport: "UDP",
+            transport: Transport::Udp,
             local: address,
             remote: address,
             bytes: Bytes::from(vec![b'x'; size]),

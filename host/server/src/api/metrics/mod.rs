@@ -38,6 +38,14 @@ pub(crate) fn collect(shared: &Shared) -> Families {
     plugins(&mut t, shared);
     journal(&mut t, shared);
     log(&mut t);
+    if let Some(exporter) = &shared.exporter {
+        t.counters(
+            "otlp_spans_total",
+            "spans for the collector",
+            "what",
+            &[("exported", &exporter.exported), ("lost", &exporter.lost)],
+        );
+    }
     let (bytes, call_ids, hep_dropped) = shared.trace.counts();
     t.gauge("trace_bytes", "bytes of SIP messages that are kept", bytes);
     t.gauge("trace_call_ids", "Call-IDs whose SIP messages are kept", call_ids);
