@@ -139,7 +139,8 @@ pub fn start_log(log: &Log) {
         let each_second = || {
             told.tell();
             let dropped = counts.dropped.load(Relaxed);
-            if dropped > dropped_before {
+            // While the queue is full this line would be dropped too.
+            if dropped > dropped_before && counts.waiting.load(SeqCst) < LINES / 2 {
                 let lines = dropped - dropped_before;
                 dropped_before = dropped;
                 tracing::warn!(lines, "standard error could not keep up: lines of the log were dropped");
