@@ -229,7 +229,7 @@ fn only_call(centre: &Centre) -> String {
 /// What tshark decoded as SIP on the wire: the bytes of each message, in order.
 fn on_the_wire(capture: &mut Capture, call_ids: &[String]) -> Vec<String> {
     let of: Vec<String> = call_ids.iter().map(|id| format!("sip.Call-ID == \"{id}\"")).collect();
-    capture.fields(&of.join(" || "), &["udp.payload"]).into_iter().map(|row| row[0].clone()).collect()
+    capture.rows(&of.join(" || "), &["udp.payload"]).into_iter().map(|row| row[0].clone()).collect()
 }
 
 fn hex(text: &str) -> String {
@@ -302,7 +302,7 @@ fn the_sip_of_a_call_is_shown_as_it_was_on_the_wire_and_other_programs_read_its_
     assert!(written.status.success(), "{written:?}");
     let mut read = Capture::of(&file, &sip);
     let rows =
-        read.fields("sip", &["udp.payload", "udp.checksum.status", "ip.checksum.status", "frame.time_epoch"]);
+        read.rows("sip", &["udp.payload", "udp.checksum.status", "ip.checksum.status", "frame.time_epoch"]);
     assert_eq!(rows.iter().map(|row| row[0].clone()).collect::<Vec<_>>(), shown);
     assert!(rows.iter().all(|row| row[1] == "1" && row[2] == "1"), "1 is good: {rows:?}");
     let times: Vec<f64> = rows.iter().map(|row| row[3].parse().expect("a time")).collect();
@@ -313,7 +313,7 @@ fn the_sip_of_a_call_is_shown_as_it_was_on_the_wire_and_other_programs_read_its_
     let mut understood = Vec::new();
     eventually("the Homer has all of it", s(5), || {
         understood = Capture::of(&heard, &sip)
-            .fields("sip", &["udp.payload", "udp.srcport", "udp.dstport"])
+            .rows("sip", &["udp.payload", "udp.srcport", "udp.dstport"])
             .into_iter()
             .filter(|row| shown.contains(&row[0]))
             .collect();
