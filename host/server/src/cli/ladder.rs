@@ -110,7 +110,7 @@ mod tests {
 
     fn item(direction: &str, role: &str, remote: &str, what: &str, cseq: &str, again: bool) -> Value {
         json!({
-            "after_ms": 1.25, "role": role, "direction": direction, "transport": "UDP",
+            "after_ms": 1.3, "role": role, "direction": direction, "transport": "UDP",
             "local": if role == "redirect" { "10.0.0.1:5060" } else { "10.0.0.1:5062" }, "remote": remote,
             "what": what, "cseq": cseq, "retransmission": again, "bytes": 8, "text": "A\r\n\u{1b}[2JB\r\n\r\n",
         })
