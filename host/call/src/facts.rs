@@ -1,13 +1,24 @@
 //! What the journal holds: facts, not inputs. Recovery applies them, so an upgrade or another
 //! policy loses no place. Each variant may only gain new siblings; a changed one gets a new name.
 
+use std::net::SocketAddr;
+
 use cordboard_base::Id;
 use cordboard_sip::endpoint::DialogRecord;
 use serde::{Deserialize, Serialize};
 
-use crate::messages::{CallEnded, Flow, OfferResult, TalkEnd};
+use crate::messages::{CallEnded, OfferResult, TalkEnd};
 use crate::timeline::Line;
 use crate::{Attributes, Name};
+
+/// Where a phone is reached when the process has begun anew. Connections do not live that long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Edge {
+    /// The listener.
+    pub listener: u16,
+    /// The phone's address as seen there.
+    pub remote: SocketAddr,
+}
 
 /// One fact.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -131,7 +142,7 @@ pub enum Fact {
         /// Where.
         uri: String,
         /// Through which edge.
-        flow: Flow,
+        flow: Edge,
         /// Unix milliseconds.
         expires_ms: i64,
     },

@@ -1,9 +1,8 @@
 //! What the authorities say to each other over the bus. Everything here can be serialised, and in
 //! tests it always is, so that nothing is smuggled through memory.
 
-use std::net::SocketAddr;
-
 use cordboard_base::Id;
+pub use cordboard_sip::endpoint::Flow;
 use serde::{Deserialize, Serialize};
 
 use crate::timeline::Line;
@@ -82,6 +81,8 @@ pub enum ToDomain {
     },
     /// The call is over. Whatever it held is free.
     CallEnded(CallEnded),
+    /// A connection that phones have registered over has closed: they cannot be reached on it any more.
+    FlowClosed(Flow),
     /// Only timeline lines.
     Note,
     /// A phone's REGISTER whose digest was right. Answered by `Registered`.
@@ -251,19 +252,25 @@ pub struct Register {
     pub cseq: u32,
     /// `Contact: *` with `Expires: 0`.
     pub remove_all: bool,
-    /// URI, expiry in seconds, q in thousandths.
-    pub contacts: Vec<(String, u32, u16)>,
-    /// The edge: through which listener, to which address.
+    /// What it binds, refreshes or, with an expiry of 0, takes away.
+    pub contacts: Vec<Contact>,
+    /// The edge: through which listener and connection, to which address.
     pub flow: Flow,
 }
 
-/// How to reach a phone.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Flow {
-    /// The listener of the shard.
-    pub listener: u16,
-    /// The phone's address as seen there.
-    pub remote: SocketAddr,
+/// One contact of a REGISTER or of its answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Contact {
+    /// The URI, as the phone wrote it.
+    pub uri: String,
+    /// Seconds that it lasts.
+    pub expires_s: u32,
+    /// Preference in thousandths.
+    pub q: u16,
+    /// `+sip.instance` without its quotes: the phone itself, whatever its address (RFC 5626 4.1).
+    pub instance: Option<String>,
+    /// `reg-id`: which of the phone's flows (RFC 5626 4.2); 0 when it names none.
+    pub reg_id: u32,
 }
 
 /// From a domain to a shard.
@@ -321,7 +328,7 @@ pub enum ToShard {
         /// 200 or an error.
         status: u16,
         /// Current contacts with their remaining seconds.
-        contacts: Vec<(String, u32)>,
+        contacts: Vec<Contact>,
     },
     /// A third party's command on a call.
     Command(CallCommand),

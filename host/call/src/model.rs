@@ -41,8 +41,10 @@ pub struct Limits {
     /// Interactions that a domain keeps at once; one more call is refused.
     pub max_interactions: u32,
     /// How often the phones of an answered call are asked by OPTIONS whether their dialog still stands,
-    /// in milliseconds; a phone that says nothing counts as gone. 0: never.
+    /// in milliseconds; a phone that says nothing and is not heard counts as gone. 0: never.
     pub dialog_probe_ms: u64,
+    /// The session interval that is asked for and granted (RFC 4028), in seconds; 0: no session timers.
+    pub session_expires_s: u32,
 }
 
 impl Default for Limits {
@@ -55,6 +57,7 @@ impl Default for Limits {
             script_grace_ms: 2_000,
             max_interactions: 20_000,
             dialog_probe_ms: 60_000,
+            session_expires_s: 180,
         }
     }
 }

@@ -181,6 +181,11 @@ pub enum Command {
         /// After how many milliseconds without a packet; 0 switches the watch off.
         silent_after_ms: u32,
     },
+    /// Asks when the leg was heard last: [`Event::Heard`].
+    Ask {
+        /// The leg.
+        leg: LegId,
+    },
     /// Listens for a tone in what the leg sends: [`Event::Tone`].
     Detect {
         /// The leg.
@@ -208,6 +213,7 @@ impl Command {
             | Self::StopRecord { leg, .. }
             | Self::SendDigits { leg, .. }
             | Self::Watch { leg, .. }
+            | Self::Ask { leg }
             | Self::Detect { leg, .. }
             | Self::Close { leg } => *leg,
             Self::Join { a, .. } | Self::Part { a, .. } => *a,
@@ -275,6 +281,13 @@ pub enum Event {
         /// The leg.
         leg: LegId,
     },
+    /// The answer to [`Command::Ask`].
+    Heard {
+        /// The leg.
+        leg: LegId,
+        /// Milliseconds since its last RTP packet; none when it never sent one.
+        ago_ms: Option<u64>,
+    },
     /// The first valid RTP packet of the leg has come.
     FirstPacket {
         /// The leg.
@@ -310,6 +323,7 @@ impl Event {
             | Self::Recorded { leg, .. }
             | Self::RecordFailed { leg, .. }
             | Self::Silent { leg }
+            | Self::Heard { leg, .. }
             | Self::FirstPacket { leg }
             | Self::Tone { leg, .. }
             | Self::Closed { leg, .. } => *leg,

@@ -190,6 +190,8 @@ impl Media {
                 out.push((soon, Event::Closed { leg, stats: Stats::default() }));
             }
             Command::SendDigits { .. } | Command::Watch { .. } | Command::Detect { .. } => {}
+            // The simulation's phones answer their probes or are gone.
+            Command::Ask { leg } => out.push((soon, Event::Heard { leg, ago_ms: None })),
         }
         out
     }

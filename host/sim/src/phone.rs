@@ -16,7 +16,7 @@ use cordboard_media::control::{Command, Event as MediaEvent, Item, Law, LegId as
 use cordboard_net::media::{Config as MediaConfig, MediaThread};
 use cordboard_net::{Clock, udp};
 use cordboard_sip::endpoint::{
-    Config, Credentials, Endpoint, Event, Invite, LegId, Listener, OutRequest, Output, RequestFailure,
+    Config, Credentials, Endpoint, Event, Flow, Invite, LegId, Listener, OutRequest, Output, RequestFailure,
 };
 use cordboard_sip::sdp;
 use crossbeam_channel::{Receiver, Sender};
@@ -143,7 +143,7 @@ impl Phone {
             })
             .context("the phone's media thread cannot be started")?;
         let config = Config {
-            listeners: vec![Listener { id: 0, local }],
+            listeners: vec![Listener::udp(0, local)],
             user_agent: "Cordboard-phone".to_owned(),
             shard: 200,
             ..Config::default()
@@ -251,10 +251,9 @@ impl Body {
             }
             let now = self.clock.now();
             let endpoint = &mut self.endpoint;
-            while self
-                .port
-                .recv_batch(|from, bytes| endpoint.receive(now, 0, from, Bytes::copy_from_slice(bytes)))?
-                > 0
+            while self.port.recv_batch(|from, bytes| {
+                endpoint.receive(now, Flow::udp(0, from), Bytes::copy_from_slice(bytes))
+            })? > 0
             {}
             self.endpoint.tick(now);
             while let Some(leg) = self.timers.expired(now.mono_ns) {
@@ -463,7 +462,7 @@ impl Body {
     fn drain(&mut self, now: Now) {
         while let Some(output) = self.endpoint.poll() {
             match output {
-                Output::Send(datagram) => self.port.send_batch(&[(datagram.to, &datagram.bytes)]),
+                Output::Send(datagram) => self.port.send_batch(&[(datagram.flow.remote, &datagram.bytes)]),
                 Output::Event(event) => self.event(now, event),
             }
         }

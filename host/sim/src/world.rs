@@ -21,7 +21,7 @@ use cordboard_call::script::{FromScript, ScriptId, ToScript};
 use cordboard_call::shard::{self, Shard, ShardConfig};
 use cordboard_call::{Name, facts::Fact};
 use cordboard_media::control::Event as MediaEvent;
-use cordboard_sip::endpoint::{self, Endpoint, Listener};
+use cordboard_sip::endpoint::{self, Endpoint, Flow, Listener};
 
 use crate::judge::Judge;
 use crate::media::Media;
@@ -174,7 +174,7 @@ pub fn run(options: Options) -> Report {
     let now = Now { mono_ns: secs(1), wall_ms: 1_780_000_000_000 };
     let phone = |local, shard, random: &mut Random| {
         let config = endpoint::Config {
-            listeners: vec![Listener { id: 0, local }],
+            listeners: vec![Listener::udp(0, local)],
             shard,
             ..endpoint::Config::default()
         };
@@ -182,7 +182,7 @@ pub fn run(options: Options) -> Report {
     };
     let callers = Phones::new(phone(CALLERS, 101, &mut random), CALLERS, false);
     let agents = Phones::new(phone(AGENTS, 102, &mut random), AGENTS, true);
-    let config = ShardConfig::new(1, 1, vec![Listener { id: 0, local: CENTRE }], CENTRE.ip());
+    let config = ShardConfig::new(1, 1, vec![Listener::udp(0, CENTRE)], CENTRE.ip());
     let silence = Silence(Arc::new(cordboard_media::clip::Clip::from_samples(&[0; 8_000])));
     let mut shard =
         Shard::new(config, options.model.clone(), Arc::new(silence), Random::seeded(random.next_u64()), now);
@@ -408,7 +408,7 @@ impl World {
         self.shard.handle(self.now, input, &mut out);
         for output in out {
             match output {
-                shard::Output::Send { to, bytes, .. } => self.send(CENTRE, to, bytes.into()),
+                shard::Output::Send { flow, bytes } => self.send(CENTRE, flow.remote, bytes.into()),
                 shard::Output::Bus(envelope) => {
                     let envelope = through_the_wire(&envelope);
                     let at = self.bus_time(0);
@@ -580,12 +580,12 @@ impl World {
             }
         }
         if to == CENTRE {
-            self.shard(shard::Input::Datagram { listener: 0, from, bytes });
+            self.shard(shard::Input::Datagram { flow: Flow::udp(0, from), bytes });
         } else if to == CALLERS {
-            self.callers.endpoint.receive(self.now, 0, from, bytes);
+            self.callers.endpoint.receive(self.now, Flow::udp(0, from), bytes);
             self.drain(Who::Callers);
         } else if to == AGENTS {
-            self.agents.endpoint.receive(self.now, 0, from, bytes);
+            self.agents.endpoint.receive(self.now, Flow::udp(0, from), bytes);
             self.drain(Who::Agents);
         }
     }
@@ -619,7 +619,7 @@ impl World {
             };
             match phones.endpoint.poll() {
                 Some(endpoint::Output::Send(datagram)) => {
-                    self.send(address, datagram.to, datagram.bytes.into())
+                    self.send(address, datagram.flow.remote, datagram.bytes.into())
                 }
                 Some(endpoint::Output::Event(event)) => {
                     let acts = phones.hear(self.now, event, ring_timeout_ms, &mut self.random);

@@ -3,8 +3,7 @@
 //! Made by the endpoint's legs from an INVITE and its response; asked where the next request goes
 //! and whether a received one is in order. Sends nothing, knows no transaction and no time.
 
-use std::net::SocketAddr;
-
+use crate::transport::Hop;
 use crate::wire::{Message, Name, NameAddr, Uri};
 
 /// One side's view of a dialog.
@@ -36,7 +35,7 @@ pub struct Path<'a> {
     /// The Route headers, in order.
     pub routes: Vec<&'a str>,
     /// Where it is sent when that is an address: the first route, or the remote target.
-    pub next_hop: Option<SocketAddr>,
+    pub hop: Option<Hop>,
 }
 
 impl Dialog {
@@ -125,17 +124,17 @@ impl Dialog {
 pub fn path<'a>(target: &'a str, routes: impl Iterator<Item = &'a str>) -> Path<'a> {
     let mut routes: Vec<&str> = routes.collect();
     let Some(first) = routes.first().map(|r| route_uri(r)) else {
-        return Path { uri: target, routes, next_hop: address(target) };
+        return Path { uri: target, routes, hop: hop(target) };
     };
-    let next_hop = address(first);
+    let hop = hop(first);
     if Uri::parse(first).is_ok_and(|u| u.params.has("lr")) {
-        return Path { uri: target, routes, next_hop };
+        return Path { uri: target, routes, hop };
     }
     // A strict router: its URI becomes the Request-URI, "the remainder of the route set values in
     // order, including all parameters", then the remote target.
     routes.remove(0);
     routes.push(target);
-    Path { uri: first, routes, next_hop }
+    Path { uri: first, routes, hop }
 }
 
 /// The URI inside a Route or Record-Route value.
@@ -143,14 +142,18 @@ fn route_uri(route: &str) -> &str {
     NameAddr::parse(route).map_or(route, |a| a.uri)
 }
 
-fn address(uri: &str) -> Option<SocketAddr> {
-    Uri::parse(uri).ok()?.socket_addr()
+fn hop(uri: &str) -> Option<Hop> {
+    Hop::of(&Uri::parse(uri).ok()?)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use bytes::Bytes;
+
+    fn hop(text: &str) -> Option<Hop> {
+        Some(Hop { address: text.parse().unwrap(), transport: None })
+    }
 
     fn message(text: &str) -> Message {
         let text = text.trim_start().replace('\n', "\r\n") + "\r\n\r\n";
@@ -171,7 +174,7 @@ Contact: <sip:a@192.0.2.1:5062>
     fn the_callee_takes_routes_in_order_and_the_caller_reversed() {
         let callee = Dialog::callee(&message(INVITE), "bb");
         assert_eq!(callee.path().routes, ["<sip:192.0.2.8;lr>", "<sip:192.0.2.9;lr;x=1>"]);
-        assert_eq!(callee.path().next_hop, Some("192.0.2.8:5060".parse().unwrap()));
+        assert_eq!(callee.path().hop, hop("192.0.2.8:5060"));
         assert_eq!((&*callee.local, &*callee.remote_tag), ("<sip:b@y>;tag=bb", "aa"));
         let response = message(
             "SIP/2.0 200 OK
@@ -195,7 +198,7 @@ Contact: <sip:b@192.0.2.2:5064>
         let p = path("sip:b@192.0.2.2", routes.into_iter());
         assert_eq!(p.uri, "sip:192.0.2.9;x=1");
         assert_eq!(p.routes, ["<sip:192.0.2.8;lr>", "sip:b@192.0.2.2"]);
-        assert_eq!(p.next_hop, Some("192.0.2.9:5060".parse().unwrap()));
+        assert_eq!(p.hop, hop("192.0.2.9:5060"));
     }
 
     #[test]
@@ -211,7 +214,7 @@ Contact: <sip:b@192.0.2.2:5064>
     fn a_new_contact_moves_the_target() {
         let mut d = Dialog::callee(&message(INVITE), "bb");
         d.refresh_target(&message(&INVITE.replace("5062", "5099")));
-        assert_eq!(d.path().next_hop, Some("192.0.2.8:5060".parse().unwrap()));
+        assert_eq!(d.path().hop, hop("192.0.2.8:5060"));
         assert_eq!(&*d.target, "sip:a@192.0.2.1:5099");
     }
 }

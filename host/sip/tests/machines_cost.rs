@@ -8,13 +8,13 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use cordboard_base::{Now, Random, ms};
-use cordboard_sip::endpoint::{Config, Endpoint, Event, Invite, Listener, Output};
+use cordboard_sip::endpoint::{Config, Endpoint, Event, Flow, Invite, Listener, Output};
 
 const SDP: &str = "v=0\r\no=a 1 1 IN IP4 10.0.0.1\r\ns=-\r\nc=IN IP4 10.0.0.1\r\nt=0 0\r\nm=audio 4000 RTP/AVP 0 8 101\r\n\
 a=rtpmap:0 PCMU/8000\r\na=rtpmap:8 PCMA/8000\r\na=rtpmap:101 telephone-event/8000\r\na=fmtp:101 0-16\r\na=ptime:20\r\n";
 
 fn endpoint(address: SocketAddr) -> Endpoint {
-    let listeners = vec![Listener { id: 0, local: address }];
+    let listeners = vec![Listener::udp(0, address)];
     Endpoint::new(Config { listeners, user_agent: "cost".to_owned(), ..Config::default() }, Random::seeded(1))
 }
 
@@ -52,7 +52,7 @@ fn a_call_costs() {
                     match output {
                         Output::Send(d) => {
                             messages += 1;
-                            ends[1 - i].receive(now, 0, addresses[i], Bytes::from(d.bytes));
+                            ends[1 - i].receive(now, Flow::udp(0, addresses[i]), Bytes::from(d.bytes));
                         }
                         Output::Event(Event::Incoming { leg, .. }) => ends[i].answer(now, leg, Some(SDP)),
                         Output::Event(_) => {}

@@ -113,6 +113,16 @@ class Call(pj.Call):
     def onDtmfDigit(self, prm):
         say("digit", call=self.name, digit=prm.digit)
 
+    def onCallTransferStatus(self, prm):
+        say("transfer", call=self.name, status=prm.statusCode, final=prm.finalNotify)
+
+    def onCallReplaced(self, prm):
+        # The call that takes this one's place plays and listens for what this one did.
+        call = Call(self.phone, self.phone.accounts[self.name.rsplit("-", 1)[0]], prm.newCallId, self.name + "-new",
+                    self.tone, self.listen)
+        self.phone.calls[call.name] = call
+        say("replaced", call=self.name, by=call.name)
+
 
 class Account(pj.Account):
     def __init__(self, phone, name, answer):
@@ -167,7 +177,7 @@ class Phone:
             transport.port = o.get("port", 0)
             self.public = o.get("public", "127.0.0.1")  # named in Via, Contact and SDP
             transport.boundAddress, transport.publicAddress = "127.0.0.1", self.public
-            self.ep.transportCreate(pj.PJSIP_TRANSPORT_UDP, transport)
+            self.transport = self.ep.transportCreate(pj.PJSIP_TRANSPORT_UDP, transport)
             self.ep.libStart()
             for codec in self.ep.codecEnum2():
                 keep = {"PCMU/8000/1": 200, "PCMA/8000/1": 199}
@@ -180,7 +190,9 @@ class Phone:
             config.mediaConfig.transportConfig.boundAddress = "127.0.0.1"
             config.mediaConfig.transportConfig.publicAddress = self.public
             config.mediaConfig.transportConfig.port = o.get("rtp_port", 0)
-            config.callConfig.timerUse = 0
+            config.callConfig.timerUse = o.get("timer", 0)
+            config.callConfig.timerSessExpiresSec = o.get("session_s", 1800)
+            config.callConfig.prackUse = o.get("prack", 0)
             if o.get("registrar"):
                 config.regConfig.registrarUri = o["registrar"]
                 config.regConfig.timeoutSec = o.get("expires", 300)
@@ -212,6 +224,12 @@ class Phone:
             prm = pj.CallOpParam(True)
             prm.opt.flag = pj.PJSUA_CALL_UNHOLD
             self.calls[o["call"]].reinvite(prm)
+        elif do == "where":
+            say("where", address=self.ep.transportGetInfo(self.transport).localName)
+        elif do == "transfer":
+            self.calls[o["call"]].xfer(o["to"], pj.CallOpParam(True))
+        elif do == "transfer-to":
+            self.calls[o["call"]].xferReplaces(self.calls[o["other"]], pj.CallOpParam(True))
         elif do == "heard":
             call = self.calls.get(o["call"])
             ear = call.ear if call else None

@@ -15,5 +15,6 @@ mod seeing;
 mod soak;
 mod storm;
 mod swap;
+mod transfers;
 mod trunks;
 mod webhook;

@@ -35,6 +35,8 @@ pub struct Party {
     pub play: u64,
     /// The other side has put us on hold.
     pub held: bool,
+    /// It leaves OPTIONS unanswered and was heard all the same: it is not asked again.
+    pub ignores_options: bool,
 }
 
 impl Party {
@@ -52,6 +54,7 @@ impl Party {
             version: 0,
             play: 0,
             held: false,
+            ignores_options: false,
         }
     }
 

@@ -9,7 +9,8 @@ use crate::cti::{Subject, data};
 use crate::facts::Fact;
 use crate::interaction::Interaction;
 use crate::messages::{
-    CallEnded, CallNew, Envelope, OfferResult, Register, TalkEnd, TicketState, ToDomain, ToShard,
+    CallEnded, CallNew, Contact, Envelope, Flow, OfferResult, Register, TalkEnd, TicketState, ToDomain,
+    ToShard,
 };
 use crate::policy::Policies;
 use crate::queue::ghosts::Ghost;
@@ -89,6 +90,7 @@ impl Domain {
             }
             Some(ToDomain::CallEnded(end)) => self.on_call_ended(id, end, out),
             Some(ToDomain::Register(register)) => self.on_register(from, register, out),
+            Some(ToDomain::FlowClosed(flow)) => self.on_flow_closed(flow),
             Some(ToDomain::Note | ToDomain::ShardUp | ToDomain::CallNew(_)) => {}
         }
     }
@@ -381,7 +383,22 @@ impl Domain {
         self.send(out, from.shard, None, ToShard::Registered { request, status, contacts });
     }
 
-    fn register(&mut self, register: &Register, out: &mut Vec<Output>) -> (u16, Vec<(String, u32)>) {
+    /// Phones that registered over a connection are gone with it (RFC 5626 6).
+    fn on_flow_closed(&mut self, flow: Flow) {
+        let wall_ms = self.now.wall_ms;
+        let mut agents = Vec::new();
+        for (tenant, held) in self.tenants.iter_mut().enumerate() {
+            for user in held.bindings.close(flow, wall_ms) {
+                let of_user = held.users.get(&user).into_iter().flatten();
+                agents.extend(of_user.map(|agent| AgentRef { tenant: tenant as u16, agent: *agent }));
+            }
+        }
+        for agent in agents {
+            self.relist(agent);
+        }
+    }
+
+    fn register(&mut self, register: &Register, out: &mut Vec<Output>) -> (u16, Vec<Contact>) {
         let wall_ms = self.now.wall_ms;
         let Some(tenant) = self.tenant_slots.get(&register.tenant).copied() else { return (404, Vec::new()) };
         let held = &mut self.tenants[tenant as usize];
@@ -397,9 +414,9 @@ impl Domain {
                 Fact::Bound {
                     tenant: register.tenant.clone(),
                     user: register.user.clone(),
+                    flow: binding.edge(),
+                    expires_ms: binding.durable_ms(),
                     uri: binding.uri,
-                    flow: binding.flow,
-                    expires_ms: binding.expires_ms,
                 },
             );
         }

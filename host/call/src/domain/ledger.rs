@@ -8,8 +8,8 @@ use cordboard_base::Id;
 use crate::Attributes;
 use crate::Name;
 use crate::commands::AgentStateName;
-use crate::facts::{Fact, OfferRecord};
-use crate::messages::{Flow, OfferResult, TalkEnd};
+use crate::facts::{Edge, Fact, OfferRecord};
+use crate::messages::{OfferResult, TalkEnd};
 
 /// An open interaction.
 #[derive(Debug, Clone, PartialEq)]
@@ -65,7 +65,7 @@ pub(super) struct Ledger {
     /// State, reason, misses, since.
     pub(super) agents: BTreeMap<(Name, Name), (AgentStateName, String, u32, i64)>,
     /// By tenant, user and URI.
-    pub(super) bindings: BTreeMap<(Name, String, String), (Flow, i64)>,
+    pub(super) bindings: BTreeMap<(Name, String, String), (Edge, i64)>,
     pub(super) sequences: BTreeMap<Name, u64>,
     /// Interactions of which a dialog was confirmed: their callers were answered. The shards write
     /// that, so it may stand before `Opened`.

@@ -230,8 +230,8 @@ impl Domain {
                     tenant: held.name.clone(),
                     user: user.clone(),
                     uri: binding.uri.clone(),
-                    flow: binding.flow,
-                    expires_ms: binding.expires_ms,
+                    flow: binding.edge(),
+                    expires_ms: binding.durable_ms(),
                 });
             }
             for (workgroup, caller, ghost) in held.ghosts.all() {

@@ -1,6 +1,6 @@
 //! Step 5: a new call, from its INVITE to its route.
 
-use cordboard_sip::endpoint::{LegId, Source};
+use cordboard_sip::endpoint::{Flow, LegId};
 use cordboard_sip::sdp::{self, Session};
 use cordboard_sip::wire::Message;
 
@@ -25,7 +25,7 @@ const ROUTE_GUARD_MS: u64 = 200;
 
 impl Shard {
     /// A new INVITE: refused, or a call.
-    pub(super) fn arrive(&mut self, leg: LegId, source: Source, request: &Message) {
+    pub(super) fn arrive(&mut self, leg: LegId, source: Flow, request: &Message) {
         let core = &mut self.core;
         let model = core.model.clone();
         let offer = match offer_of(request) {
@@ -87,6 +87,7 @@ impl Shard {
             round: None,
             talk: None,
             dial: None,
+            transfer: None,
             outcome: None,
             digits: TypedAhead::default(),
             recordings: Vec::new(),

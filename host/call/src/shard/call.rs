@@ -8,6 +8,7 @@ use cordboard_base::{Id, Now, TimerId};
 use cordboard_media::control;
 use cordboard_sip::endpoint::LegId;
 
+use super::transfer::Transfer;
 use crate::bridge::{Dial, Round, Talk};
 use crate::center::Party;
 use crate::handoff::Station;
@@ -99,6 +100,8 @@ pub(super) struct Call {
     pub(super) round: Option<Round>,
     pub(super) talk: Option<Talk>,
     pub(super) dial: Option<Dial>,
+    /// The dialled party is who an agent hands the caller on to.
+    pub(super) transfer: Option<Transfer>,
     /// The last conversation's ticket and outcome, for a script that asks late.
     pub(super) outcome: Option<(Id, Outcome)>,
     pub(super) digits: TypedAhead,

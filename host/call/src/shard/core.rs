@@ -9,7 +9,7 @@ use std::sync::Arc;
 use cordboard_base::{Id, Map, Now, Random, Set, TimerId, Timers, ms};
 use cordboard_media::control::{self, Command};
 use cordboard_sip::digest;
-use cordboard_sip::endpoint::{self, Endpoint, Invite, LegId, TxnId};
+use cordboard_sip::endpoint::{self, Endpoint, Flow, Invite, LegId, TxnId};
 
 use super::call::{Call, CallKey, Wake};
 use super::trunks::{TrunkWake, Trunks};
@@ -67,7 +67,11 @@ pub(super) struct Core {
     pub(super) interactions: Map<Id, CallKey>,
     pub(super) asks: Map<u64, CallKey>,
     pub(super) call_ids: Map<String, CallKey>,
-    pub(super) registers: Map<u64, (TxnId, TimerId)>,
+    pub(super) registers: Map<u64, (TxnId, TimerId, Flow)>,
+    /// Probes without an answer, by their numbers.
+    pub(super) probes: Map<u64, LegId>,
+    /// Connections that phones have registered over.
+    pub(super) registered: Set<u64>,
     pub(super) admission: Admission,
     pub(super) trunks: Trunks,
     pub(super) digest: digest::Server,
@@ -94,7 +98,8 @@ impl Core {
         stack_random.chunks_mut(8).for_each(|c| c.copy_from_slice(&random.next_u64().to_le_bytes()));
         let mut secret = [0; 32];
         secret.chunks_mut(8).for_each(|c| c.copy_from_slice(&random.next_u64().to_le_bytes()));
-        let endpoint = Endpoint::new(config.endpoint(), Random::from_entropy(stack_random));
+        let mut endpoint = Endpoint::new(config.endpoint(), Random::from_entropy(stack_random));
+        endpoint.set_session_expires_s(model.limits.session_expires_s);
         Self {
             config,
             model,
@@ -114,6 +119,8 @@ impl Core {
             asks: Map::default(),
             call_ids: Map::default(),
             registers: Map::default(),
+            registered: Set::default(),
+            probes: Map::default(),
             admission: Admission::default(),
             trunks: Trunks::default(),
             digest: digest::Server::new(secret),
@@ -142,7 +149,7 @@ impl Core {
         while let Some(output) = self.endpoint.poll() {
             match output {
                 endpoint::Output::Send(d) => {
-                    self.out.push(Output::Send { listener: d.listener, to: d.to, bytes: d.bytes });
+                    self.out.push(Output::Send { flow: d.flow, bytes: d.bytes });
                 }
                 endpoint::Output::Event(event) => self.events.push_back(event),
             }

@@ -81,7 +81,8 @@ impl Core {
             call.caller.offer.as_deref().and_then(|o| cordboard_sip::sdp::agreed(o).ok()).map(|a| a.codec);
         let codecs = center::codecs(call.caller.codec().or(offered), &call.trunk().codecs);
         let from = self.caller_header(self.config.center_listener, &call.number, &call.name);
-        let headers = Self::own_headers(call);
+        let mut headers = Self::own_headers(call);
+        headers.extend(call.transfer.iter().flat_map(|t| t.headers.clone()));
         let Some(dial) = &mut call.dial else { return };
         let invite = Invite {
             listener: self.config.center_listener,
@@ -217,8 +218,15 @@ impl Core {
     /// 180 and 183 of the second leg go through to a caller who was not answered, with their audio.
     pub(super) fn progressed(&mut self, call: &mut Call, leg: LegId, status: u16, response: &Message) {
         let Some(dial) = &mut call.dial else { return };
-        if dial.party.leg != Some(leg) || dial.answered || call.answered {
+        if dial.party.leg != Some(leg) || dial.answered {
             return;
+        }
+        if call.answered {
+            // An answer that came reliably with a provisional response is not repeated in the 2xx.
+            if response.has_sdp() && !dial.party.ready() {
+                let _ = dial.party.accept(response.body());
+            }
+            return self.transfer_progress(call, status);
         }
         let Some(caller) = call.caller.leg else { return };
         if !response.has_sdp()
@@ -269,6 +277,7 @@ impl Core {
             self.watch(&dial.party, call.model.limits.rtp_silence_ms);
         }
         self.leg_line(call, Some(leg), Step::After, "answered, joined");
+        self.transferred(call);
         self.want_answer(call);
     }
 
@@ -278,9 +287,12 @@ impl Core {
         self.leave_trunk(&mut dial);
         self.disarm(call, Wake::Ring);
         self.line(call, Step::After, format!("{}: {status} {reason}", dial.address));
-        let transfer = dial.transfer;
+        let (transfer, moved) = (dial.transfer, call.transfer.is_some());
         self.drop_party(call, dial.party, "Q.850;cause=19");
-        if !transfer || call.script.is_none() {
+        if self.transfer_failed_over(call, status) {
+            return;
+        }
+        if !(transfer || moved) || call.script.is_none() {
             // Statuses that mean something between us and the other side mean nothing to the caller.
             let mapped = match status {
                 401 | 407 | 300..=399 => 500,
@@ -290,7 +302,7 @@ impl Core {
             };
             return self.finish_with(call, cause::of_status(mapped), "host", reason, mapped);
         }
-        if let Some(leg) = call.caller.media {
+        if let Some(leg) = call.caller.media.filter(|_| !moved) {
             self.media(Command::Stop { leg, play: Some(call.caller.play) });
         }
         self.hand_off(call, Station::Ivr);

@@ -47,6 +47,7 @@ impl Core {
             self.asks.remove(&ask);
         }
         self.let_rings_go(call);
+        self.transfer_failed_over(call, 487);
         if let Some(talk) = call.talk.take() {
             self.tokens.remove(&talk.token);
             let talked_ms = elapsed_ms(talk.since, self.now);

@@ -19,17 +19,18 @@ mod end;
 mod offer;
 mod requests;
 mod session;
+mod transfer;
 mod trunks;
 mod verbs;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use cordboard_base::{Id, Now, Random};
 use cordboard_media::clip::Clip;
 use cordboard_media::control;
-use cordboard_sip::endpoint::{self, DialogRecord, End, Event, LegId};
+use cordboard_sip::endpoint::{self, DialogRecord, End, Event, Flow, LegId, RequestFailure};
 use serde::Serialize;
 use slab::Slab;
 
@@ -50,14 +51,22 @@ pub use trunks::{DestinationView, RegistrationView, TrunkView};
 /// What happens to a shard.
 #[derive(Debug)]
 pub enum Input {
-    /// A datagram arrived.
+    /// A datagram arrived, or a whole message of a stream.
     Datagram {
-        /// On which listener.
-        listener: u16,
-        /// From where.
-        from: SocketAddr,
+        /// Through which listener and connection, from where.
+        flow: Flow,
         /// What.
         bytes: Bytes,
+    },
+    /// A connection has closed.
+    FlowClosed {
+        /// Which.
+        flow: Flow,
+    },
+    /// No connection could be made for a send that named none.
+    FlowFailed {
+        /// As the send had it.
+        flow: Flow,
     },
     /// The domain says.
     Bus(Envelope<ToShard>),
@@ -83,12 +92,10 @@ pub enum Input {
 /// What a shard wants done.
 #[derive(Debug)]
 pub enum Output {
-    /// Send a datagram.
+    /// Send a datagram, or a message on a stream.
     Send {
-        /// From which listener.
-        listener: u16,
-        /// Where to.
-        to: SocketAddr,
+        /// Through which listener and connection, where to.
+        flow: Flow,
         /// What.
         bytes: Vec<u8>,
     },
@@ -175,6 +182,8 @@ pub struct ShardConfig {
     pub max_legs: usize,
     /// SIP transactions at once.
     pub max_transactions: usize,
+    /// Longer requests to UDP targets go by TCP (RFC 3261 18.1.1); 0 for never.
+    pub stream_above_bytes: usize,
 }
 
 impl ShardConfig {
@@ -194,6 +203,7 @@ impl ShardConfig {
             t4_ms: usual.t4_ms,
             max_legs: usual.max_legs,
             max_transactions: usual.max_transactions,
+            stream_above_bytes: usual.stream_above_bytes,
         }
     }
 
@@ -207,6 +217,8 @@ impl ShardConfig {
             max_legs: self.max_legs,
             shard: self.number,
             user_agent: self.user_agent.clone(),
+            stream_above_bytes: self.stream_above_bytes,
+            ..endpoint::Config::default()
         }
     }
 }
@@ -390,8 +402,13 @@ impl Shard {
     pub fn handle(&mut self, now: Now, input: Input, out: &mut Vec<Output>) {
         self.enter(now, out);
         match input {
-            Input::Datagram { listener, from, bytes } => {
-                self.core.endpoint.receive(now, listener, from, bytes);
+            Input::Datagram { flow, bytes } => {
+                self.core.endpoint.receive(now, flow, bytes);
+                self.core.pump();
+            }
+            Input::FlowClosed { flow } => self.core.flow_closed(flow),
+            Input::FlowFailed { flow } => {
+                self.core.endpoint.flow_failed(now, flow);
                 self.core.pump();
             }
             Input::Bus(envelope) => self.bus(envelope),
@@ -428,6 +445,7 @@ impl Shard {
 
     /// Takes a new configuration. Calls that are up go on under the one they came in with.
     pub fn configure(&mut self, model: Arc<Model>, prompts: Arc<dyn Prompts>) {
+        self.core.endpoint.set_session_expires_s(model.limits.session_expires_s);
         self.core.model = model;
         self.core.prompts = prompts;
         self.trunks_changed = true;
@@ -535,7 +553,19 @@ impl Shard {
 
     fn event(&mut self, event: Event) {
         match event {
-            Event::Incoming { leg, source, request } => self.arrive(leg, source, &request),
+            Event::Incoming { leg, source, request, replaces: None } => self.arrive(leg, source, &request),
+            Event::Incoming { leg, request, replaces: Some(old), .. } => {
+                self.arrive_in_place(leg, old, &request)
+            }
+            Event::Refer { leg, txn, target, replaces, referred_by, quiet: _ } => {
+                match self.core.legs.get(&leg).copied().filter(|e| !e.dying) {
+                    Some(entry) => self.with(entry.call, |core, call| {
+                        let asked = transfer::Asked { target, replaces, referred_by };
+                        core.transfer_asked(call, leg, txn, asked);
+                    }),
+                    None => self.core.respond(txn, 481, &[]),
+                }
+            }
             Event::Progress { leg, status, response } => {
                 self.with_leg(leg, |core, call| core.progressed(call, leg, status, &response));
             }
@@ -562,14 +592,25 @@ impl Shard {
                 }
                 _ => self.core.endpoint.refuse_offer(self.core.now, leg, 481),
             },
-            // The shard never offers again on its own. Its probes have an answer, whichever, or the leg ends.
+            // The shard never offers again on its own.
             Event::OfferResult { .. } => {}
-            Event::Response { request, result } => self.core.trunk_heard(request, result),
+            Event::Response { request, result } => {
+                let Some(leg) = self.core.probes.remove(&request) else {
+                    return self.core.trunk_heard(request, result);
+                };
+                let lost = match &result {
+                    Ok(response) => matches!(response.status(), 408 | 481),
+                    Err(why) => matches!(why, RequestFailure::Timeout | RequestFailure::Unreachable),
+                };
+                if lost {
+                    self.with_leg(leg, |core, call| core.doubt(call, leg));
+                }
+            }
             Event::Request { txn, leg, source, request } => self.request(txn, leg, source, &request),
             Event::Ended { leg, cause } => {
                 let entry = self.core.leg_gone(leg);
                 if let Some(entry) = entry.filter(|e| !e.dying) {
-                    let vanished = matches!(cause, End::NoAnswer | End::NoAck);
+                    let vanished = matches!(cause, End::NoAnswer | End::NoAck | End::NoPrack);
                     self.with(entry.call, |core, call| core.leg_ended(call, leg, &cause, vanished));
                 }
             }

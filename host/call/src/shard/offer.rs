@@ -116,6 +116,7 @@ impl Core {
             listener,
             target: ring.uri.clone(),
             destination: ring.flow.map(|f| f.remote),
+            connection: ring.flow.and_then(|f| f.connection),
             from: self.caller_header(listener, &call.number, &call.name),
             to: format!("<{}>", ring.uri),
             headers: vec![
@@ -386,6 +387,7 @@ impl Core {
                     End::Bye(_) => (16, "caller", "hung up", 200),
                     End::Cancelled(_) => (16, "caller", "hung up before the answer", 487),
                     End::NoAck => (102, "host", "the caller never acknowledged our answer", 200),
+                    End::NoPrack => (102, "host", "the caller never acknowledged our progress", 504),
                     End::NoAnswer => (41, "host", "the caller's side does not answer any more", 200),
                 };
                 self.finish_with(call, cause, by, text, status);
@@ -430,7 +432,7 @@ impl Core {
     }
 
     /// A conversation is over and the caller is still there.
-    fn talk_ends(&mut self, call: &mut Call, how: TalkEnd, reason: &str) {
+    pub(super) fn talk_ends(&mut self, call: &mut Call, how: TalkEnd, reason: &str) {
         let Some(talk) = call.talk.take() else { return };
         self.disarm(call, Wake::Renew);
         self.tokens.remove(&talk.token);
@@ -447,10 +449,12 @@ impl Core {
         line.token = Some(talk.token);
         line.ticket = Some(ticket);
         self.tell(call, ToDomain::TalkEnded { token: talk.token, ticket, talked_ms, how });
-        if let Some(cause) = call.script.as_ref().and_then(|s| s.hang_up) {
+        // Somebody else has the caller, or is being called for: nothing ends, and nobody else gets a turn.
+        let moves = call.dial.is_some();
+        if let Some(cause) = call.script.as_ref().and_then(|s| s.hang_up).filter(|_| !moves) {
             return self.finish(call, cause, "script", "");
         }
-        if back {
+        if back && !moves {
             if let Some(place) = &mut call.place {
                 place.state = TicketState::Returned;
             }
@@ -463,12 +467,14 @@ impl Core {
             self.native_music(call);
         } else {
             call.place = None;
-            self.hand_off(call, Station::Ivr);
+            if !moves {
+                self.hand_off(call, Station::Ivr);
+            }
             self.tell_ticket(call, ticket, TicketState::Ended, 0, None);
         }
         let end = if back { "returned" } else { "agent-left" }.to_owned();
         self.talk_over(call, ticket, Outcome { end, agent, talked_ms });
-        if !back && call.script.is_none() {
+        if !back && !moves && call.script.is_none() {
             self.finish(call, 16, "agent", "the agent hung up");
         }
     }

@@ -2,17 +2,17 @@
 
 use cordboard_base::ms;
 use cordboard_sip::digest::{Algorithm, AuthorizationHeader, Credential, Verdict};
-use cordboard_sip::endpoint::{LegId, Source, TxnId};
+use cordboard_sip::endpoint::{Flow, LegId, TxnId};
 use cordboard_sip::wire::{Message, Method, Name as Header};
 
 use super::Shard;
 use super::call::Side;
 use super::core::{Core, Timer};
-use crate::messages::{Flow, Register, ToDomain};
+use crate::messages::{Contact, Register, ToDomain};
 use crate::trunk;
 
 /// What the shard serves, for Allow (RFC 3261 20.5).
-const ALLOW: &str = "INVITE, ACK, BYE, CANCEL, OPTIONS, INFO, UPDATE, REGISTER";
+const ALLOW: &str = "INVITE, ACK, BYE, CANCEL, OPTIONS, INFO, UPDATE, PRACK, REFER, REGISTER";
 /// The expiry of a REGISTER that names none (RFC 3261 10.2.1.1).
 const DEFAULT_EXPIRES_S: u32 = 3_600;
 /// How long the domain may take with a REGISTER.
@@ -23,7 +23,7 @@ const MAX_REGISTERS: usize = 10_000;
 const MAX_CONTACTS: usize = 16;
 
 impl Shard {
-    pub(super) fn request(&mut self, txn: TxnId, leg: Option<LegId>, source: Source, request: &Message) {
+    pub(super) fn request(&mut self, txn: TxnId, leg: Option<LegId>, source: Flow, request: &Message) {
         match request.method() {
             Method::Register if leg.is_none() => self.core.register(txn, source, request),
             Method::Options => {
@@ -84,13 +84,13 @@ fn dtmf_relay(request: &Message) -> Option<char> {
 }
 
 impl Core {
-    fn respond(&mut self, txn: TxnId, status: u16, headers: &[(&str, &str)]) {
+    pub(super) fn respond(&mut self, txn: TxnId, status: u16, headers: &[(&str, &str)]) {
         self.endpoint.respond(self.now, txn, status, headers, None);
         self.pump();
     }
 
     /// RFC 3261 10.3, up to the binding itself, which is the domain's.
-    fn register(&mut self, txn: TxnId, source: Source, request: &Message) {
+    fn register(&mut self, txn: TxnId, source: Flow, request: &Message) {
         let Some((user, host)) = request.to().and_then(|to| {
             let uri = to.parsed_uri().ok()?;
             Some((uri.user_text().into_owned(), uri.host.to_owned()))
@@ -143,11 +143,17 @@ impl Core {
         let contacts = request
             .contacts()
             .take(MAX_CONTACTS)
-            .map(|c| (c.uri.to_owned(), c.expires_s().unwrap_or(usual), c.q_milli()))
+            .map(|c| Contact {
+                uri: c.uri.to_owned(),
+                expires_s: c.expires_s().unwrap_or(usual),
+                q: c.q_milli(),
+                instance: c.param("+sip.instance").map(|i| i.trim_matches('"').to_owned()),
+                reg_id: c.param("reg-id").and_then(|r| r.parse().ok()).unwrap_or(0),
+            })
             .collect();
         let number = self.number();
         let timer = self.timers.set(self.now.after_ns(ms(REGISTER_GUARD_MS)), Timer::Register(number));
-        self.registers.insert(number, (txn, timer));
+        self.registers.insert(number, (txn, timer, source));
         let register = Register {
             request: number,
             tenant: tenant.name.clone(),
@@ -156,26 +162,57 @@ impl Core {
             cseq: request.cseq().map_or(0, |(n, _)| n),
             remove_all,
             contacts,
-            flow: Flow { listener: source.listener, remote: source.remote },
+            flow: source,
         };
         self.envelope(None, Vec::new(), ToDomain::Register(register));
     }
 
-    pub(super) fn registered(&mut self, request: u64, status: u16, contacts: &[(String, u32)]) {
-        let Some((txn, timer)) = self.registers.remove(&request) else { return };
+    pub(super) fn registered(&mut self, request: u64, status: u16, contacts: &[Contact]) {
+        let Some((txn, timer, source)) = self.registers.remove(&request) else { return };
         self.timers.cancel(timer);
-        let values: Vec<String> =
-            contacts.iter().map(|(uri, left_s)| format!("<{uri}>;expires={left_s}")).collect();
-        let headers: Vec<(&str, &str)> = values.iter().map(|v| ("Contact", v.as_str())).collect();
+        if let Some(connection) = source.connection.filter(|_| status == 200) {
+            self.registered.insert(connection);
+        }
+        let values: Vec<String> = contacts.iter().map(contact_value).collect();
+        let mut headers: Vec<(&str, &str)> = values.iter().map(|v| ("Contact", v.as_str())).collect();
+        // RFC 5626 6: the phone hears that its flow is what it will be reached by.
+        if contacts.iter().any(|c| c.reg_id > 0) {
+            headers.push(("Require", "outbound"));
+        }
         self.respond(txn, status, &headers);
+    }
+
+    /// A connection is gone: what waits on it, and the phones that it led to.
+    pub(super) fn flow_closed(&mut self, flow: Flow) {
+        self.endpoint.flow_closed(self.now, flow);
+        self.pump();
+        if flow.connection.is_some_and(|n| self.registered.remove(&n)) {
+            self.envelope(None, Vec::new(), ToDomain::FlowClosed(flow));
+        }
     }
 
     /// The domain has not answered: the phone tries again later.
     pub(super) fn register_silent(&mut self, request: u64) {
-        if let Some((txn, _)) = self.registers.remove(&request) {
+        if let Some((txn, ..)) = self.registers.remove(&request) {
             self.respond(txn, 503, &[("Retry-After", "5")]);
         }
     }
+}
+
+/// A Contact of the 200 (RFC 3261 10.3 step 8, RFC 5626 6).
+fn contact_value(contact: &Contact) -> String {
+    let Contact { uri, expires_s, q, instance, reg_id } = contact;
+    let mut value = format!("<{uri}>;expires={expires_s}");
+    if *q < 1_000 {
+        value.push_str(&format!(";q=0.{q:03}"));
+    }
+    if let Some(instance) = instance.as_ref().filter(|i| !i.contains(['"', '\\'])) {
+        value.push_str(&format!(";+sip.instance=\"{instance}\""));
+        if *reg_id > 0 {
+            value.push_str(&format!(";reg-id={reg_id}"));
+        }
+    }
+    value
 }
 
 /// A configured password: clear text, or HA1 with its algorithm.

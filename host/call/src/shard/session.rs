@@ -13,6 +13,9 @@ use crate::ivr::Doing;
 use crate::messages::OfferResult;
 use crate::timeline::Step;
 
+/// A session timer of so many probes' time makes the probes needless.
+const TIMED_ENOUGH: u64 = 4;
+
 impl Core {
     // ---- Answering the caller ----
 
@@ -66,16 +69,56 @@ impl Core {
     }
 
     /// Asks the phones of the call whether they are still there. A phone without RTP, or one that lost its
-    /// power, is found in no other way: with no answer, or a 481, the stack ends the leg (RFC 3261 12.2.1.2).
+    /// power, is found in no other way, unless the session has a timer of its own (RFC 4028).
     pub(super) fn probe(&mut self, call: &mut Call) {
-        let talk = call.talk.as_ref().and_then(|t| t.party.leg);
-        let dial = call.dial.as_ref().filter(|d| d.answered).and_then(|d| d.party.leg);
-        for leg in [call.caller.leg, talk, dial].into_iter().flatten() {
-            // A dialog that another request keeps busy is not asked now.
-            let _ = self.endpoint.leg_request(self.now, leg, "OPTIONS", None, &[]);
+        let talk = call.talk.as_ref().map(|t| &t.party);
+        let dial = call.dial.as_ref().filter(|d| d.answered).map(|d| &d.party);
+        for party in [Some(&call.caller), talk, dial].into_iter().flatten() {
+            let Some(leg) = party.leg.filter(|_| !party.ignores_options) else { continue };
+            let timer_s = self.endpoint.session_interval_s(leg);
+            if timer_s
+                .is_some_and(|s| u64::from(s) * 1_000 <= TIMED_ENOUGH * call.model.limits.dialog_probe_ms)
+            {
+                continue;
+            }
+            // A dialog that is not up is not asked now.
+            if let Some(request) = self.endpoint.leg_request(self.now, leg, "OPTIONS", None, &[]) {
+                self.probes.insert(request, leg);
+            }
         }
         self.pump();
         self.arm_probe(call);
+    }
+
+    /// A probe has no answer, or one that says that there is no such call: the media plane is asked whether
+    /// the party was heard meanwhile, before it counts as gone.
+    pub(super) fn doubt(&mut self, call: &mut Call, leg: LegId) {
+        let media = call.party_of_leg(leg).and_then(|side| call.party(side)).and_then(|p| p.media);
+        match media {
+            Some(leg) => self.media(Command::Ask { leg }),
+            None => self.give_up(leg),
+        }
+    }
+
+    /// The media plane's answer: who was heard while OPTIONS went unanswered does not know OPTIONS.
+    fn judged(&mut self, call: &mut Call, side: Side, ago_ms: Option<u64>) {
+        // From the probe to its time-out, and once more for a phone that pauses.
+        let lately_ms = 2 * 64 * self.config.t1_ms;
+        let Some(party) = call.party(side) else { return };
+        let held = party.held;
+        if ago_ms.is_some_and(|ago| ago < lately_ms || held) {
+            party.ignores_options = true;
+            let text = "a phone leaves OPTIONS unanswered, and is heard: it is not asked again";
+            self.line(call, Step::After, text);
+        } else if let Some(leg) = party.leg {
+            self.give_up(leg);
+        }
+    }
+
+    /// Ends a leg whose other side is gone.
+    fn give_up(&mut self, leg: LegId) {
+        self.endpoint.give_up(self.now, leg);
+        self.pump();
     }
 
     /// Our answer to the caller's offer: made once, and repeated in the 200 after early media.
@@ -325,6 +368,7 @@ impl Core {
             Event::RecordFailed { recording, reason, .. } if side == Side::Caller => {
                 self.recorded(call, recording, Err(reason));
             }
+            Event::Heard { ago_ms, .. } => self.judged(call, side, ago_ms),
             // What was reported before a hold that has come meanwhile says nothing.
             Event::Silent { .. } if call.party(side).is_some_and(|p| !p.speaks()) => {}
             Event::Silent { .. } => match side {

@@ -12,6 +12,10 @@ fn registered() -> Model {
     m
 }
 
+fn contact(uri: &str, expires_s: u32) -> Contact {
+    Contact { uri: uri.to_owned(), expires_s, q: 1_000, instance: None, reg_id: 0 }
+}
+
 fn register(w: &mut World, cseq: u32, contacts: &[(&str, u32)]) -> (u16, Vec<(String, u32)>) {
     let register = Register {
         request: u64::from(cseq),
@@ -20,14 +24,16 @@ fn register(w: &mut World, cseq: u32, contacts: &[(&str, u32)]) -> (u16, Vec<(St
         call_id: "reg".into(),
         cseq,
         remove_all: false,
-        contacts: contacts.iter().map(|(uri, s)| ((*uri).to_owned(), *s, 1_000)).collect(),
-        flow: Flow { listener: 3, remote: "127.0.0.1:5099".parse().expect("an address") },
+        contacts: contacts.iter().map(|(uri, s)| contact(uri, *s)).collect(),
+        flow: Flow::udp(3, "127.0.0.1:5099".parse().expect("an address")),
     };
     let envelope = w.envelope(None, ToDomain::Register(register));
     w.input(Input::Bus(envelope));
     let answer = w.last.iter().find_map(|o| match o {
         Output::Bus(_, e) => match &e.body {
-            ToShard::Registered { status, contacts, .. } => Some((*status, contacts.clone())),
+            ToShard::Registered { status, contacts, .. } => {
+                Some((*status, contacts.iter().map(|c| (c.uri.clone(), c.expires_s)).collect()))
+            }
             _ => None,
         },
         _ => None,
@@ -82,7 +88,7 @@ fn a_deregistration_takes_effect_at_once_and_strangers_are_refused() {
         cseq: 1,
         remove_all: false,
         contacts: Vec::new(),
-        flow: Flow { listener: 3, remote: "127.0.0.1:5099".parse().expect("an address") },
+        flow: Flow::udp(3, "127.0.0.1:5099".parse().expect("an address")),
     };
     let envelope = w.envelope(None, ToDomain::Register(stranger));
     w.input(Input::Bus(envelope));

@@ -10,6 +10,7 @@ mod random;
 mod routes;
 mod sessions;
 mod steps;
+mod transfers;
 mod trunks;
 mod verbs;
 mod world;

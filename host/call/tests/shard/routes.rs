@@ -7,7 +7,7 @@ use cordboard_call::router::Route;
 use cordboard_call::script::{Done, Failure, Verb};
 use cordboard_call::shard::Input;
 use cordboard_call::timeline::Step;
-use cordboard_sip::endpoint::{Credentials, Event, OutRequest};
+use cordboard_sip::endpoint::{Credentials, Event, Flow, OutRequest};
 use cordboard_sip::wire::Name;
 
 use crate::steps::play;
@@ -505,7 +505,7 @@ fn a_registered_phone_is_rung_through_its_flow() {
     let (tokens, mut offer) = w.make_offer(ticket, &[3]);
     if let ToShard::Offer(offer) = &mut offer {
         offer.agents[0].uri = "sip:carol@192.168.7.7:5062".to_owned();
-        offer.agents[0].flow = Some(cordboard_call::messages::Flow { listener: 1, remote: agent_at(3) });
+        offer.agents[0].flow = Some(Flow::udp(1, agent_at(3)));
     }
     w.tell(offer);
     assert_eq!(w.agents[2].invite(0).request_uri(), "sip:carol@192.168.7.7:5062");
@@ -546,8 +546,8 @@ fn after_a_crash_the_orphans_get_their_bye() {
     let byes: Vec<_> = out
         .into_iter()
         .filter_map(|o| {
-            if let cordboard_call::shard::Output::Send { to, bytes, .. } = o {
-                Some((to, bytes))
+            if let cordboard_call::shard::Output::Send { flow, bytes } = o {
+                Some((flow.remote, bytes))
             } else {
                 None
             }
@@ -557,7 +557,7 @@ fn after_a_crash_the_orphans_get_their_bye() {
     for (to, bytes) in byes {
         let now = w.now;
         let phone = if to == w.caller.at { &mut w.caller } else { &mut w.agents[0] };
-        phone.sip.receive(now, 1, at(SHARD), bytes.into());
+        phone.sip.receive(now, Flow::udp(1, at(SHARD)), bytes.into());
     }
     // Not the old shard's: what it would say to the phones' answers is of no interest.
     for phone in [&mut w.caller, &mut w.agents[0]] {
@@ -575,7 +575,7 @@ fn garbage_on_every_port_of_entry_changes_nothing() {
     let mut w = World::new();
     w.talking();
     for bytes in [&b"\0\xff garbage"[..], b"INVITE", b"SIP/2.0 200 OK\r\n\r\n", b"\r\n\r\n"] {
-        w.input(Input::Datagram { listener: 1, from: at(CALLER), bytes: bytes.to_vec().into() });
+        w.input(Input::Datagram { flow: Flow::udp(1, at(CALLER)), bytes: bytes.to_vec().into() });
     }
     w.input(Input::Media(cordboard_media::control::Event::Silent {
         leg: cordboard_media::control::LegId(999),

@@ -201,7 +201,10 @@ fn a_reinvite_without_an_offer_gets_ours_and_its_ack_is_taken_as_the_answer() {
     }));
     let caller = w.caller.at;
     let reinvite = raw(&w, "INVITE", 1, "");
-    w.input(cordboard_call::shard::Input::Datagram { listener: 1, from: caller, bytes: reinvite });
+    w.input(cordboard_call::shard::Input::Datagram {
+        flow: cordboard_sip::endpoint::Flow::udp(1, caller),
+        bytes: reinvite,
+    });
     w.run();
     let ok = seen.borrow().iter().find_map(|b| {
         let message = cordboard_sip::wire::Message::parse(b.clone().into()).ok()?;
@@ -211,7 +214,10 @@ fn a_reinvite_without_an_offer_gets_ours_and_its_ack_is_taken_as_the_answer() {
     let local = Local { address: caller.ip(), port: 7_000, session_id: 9, version: 2 };
     let (answer, _) = sdp::answer(&offer, &local, &[Codec::Pcmu], Direction::SendRecv).unwrap();
     let ack = raw(&w, "ACK", 1, &answer);
-    w.input(cordboard_call::shard::Input::Datagram { listener: 1, from: caller, bytes: ack });
+    w.input(cordboard_call::shard::Input::Datagram {
+        flow: cordboard_sip::endpoint::Flow::udp(1, caller),
+        bytes: ack,
+    });
     w.run();
     let remote = &w.media.remotes[&w.media.opened[0]];
     assert_eq!((remote.address.port(), remote.law), (7_000, Law::Pcmu));

@@ -348,6 +348,30 @@ fn an_agent_s_phone_that_died_without_a_word_of_audio_gives_the_caller_the_place
 }
 
 #[test]
+fn a_phone_that_knows_no_options_keeps_its_call_while_it_is_heard_and_is_asked_once() {
+    let mut w = World::new();
+    w.agents[0].answers_options = 481;
+    w.media.heard_ago_ms = Some(20);
+    w.talking();
+    w.pass(400_000);
+    assert_eq!(w.media.joined.len(), 1, "it talks");
+    assert_eq!((w.caller.probed(), w.agents[0].probed()), (6, 1));
+    assert!(w.talk_ends().is_empty());
+    w.hang_up();
+    assert_eq!(w.agents[0].ended(), 1);
+    w.over();
+    // One that was heard long ago and answers nothing is gone.
+    let mut w = World::new();
+    w.media.heard_ago_ms = Some(90_000);
+    w.talking();
+    w.agents[0].unplugged = true;
+    w.pass(60_000 + 33_000);
+    assert_eq!(w.talk_ends(), [TalkEnd::AgentVanished]);
+    w.hang_up();
+    w.over();
+}
+
+#[test]
 fn a_caller_who_vanished_while_waiting_is_found() {
     let mut w = World::new();
     w.queued();

@@ -19,7 +19,7 @@ use cordboard_call::shard::{Input, Output, Prompts, Shard, ShardConfig};
 use cordboard_call::timeline::{Line, Step};
 use cordboard_media::clip::Clip;
 use cordboard_media::control::{self, Command, PlayEnd};
-use cordboard_sip::endpoint::{self, Endpoint, Event, Invite, LegId, Listener};
+use cordboard_sip::endpoint::{self, Endpoint, Event, Flow, Invite, LegId, Listener};
 use cordboard_sip::sdp::{self, Codec, Direction, Local, Session};
 use cordboard_sip::wire::{Message, Method};
 use serde::Serialize;
@@ -60,8 +60,14 @@ pub struct Phone {
 
 impl Phone {
     pub fn new(at: SocketAddr, seed: u64) -> Self {
-        let listeners = vec![Listener { id: 1, local: at }];
-        let config = endpoint::Config { listeners, shard: seed as u8, ..endpoint::Config::default() };
+        let listeners = vec![Listener::udp(1, at)];
+        // Without session timers, so that the probes have something to do.
+        let config = endpoint::Config {
+            listeners,
+            shard: seed as u8,
+            session_expires_s: 0,
+            ..endpoint::Config::default()
+        };
         let sip = Endpoint::new(config, Random::seeded(seed));
         Self {
             sip,
@@ -133,6 +139,8 @@ pub struct Media {
     pub hold_opens: bool,
     pub fail_opens: bool,
     pub held: Vec<control::LegId>,
+    /// What is answered to who asks when a leg was heard.
+    pub heard_ago_ms: Option<u64>,
 }
 
 /// Whether a datagram from the one to the other gets lost.
@@ -235,7 +243,7 @@ impl World {
 
     pub fn with(model: Model) -> Self {
         let now = Now { mono_ns: 1_000_000_000, wall_ms: 1_700_000_000_000 };
-        let listeners = vec![Listener { id: 1, local: at(SHARD) }];
+        let listeners = vec![Listener::udp(1, at(SHARD))];
         let config = ShardConfig::new(1, 7, listeners, at(SHARD).ip());
         let prompts = Arc::new(OneClip(Arc::new(Clip::from_samples(&[0; 800]))));
         Self {
@@ -297,7 +305,7 @@ impl World {
             _ => "other".to_owned(),
         });
         match output {
-            Output::Send { to, bytes, .. } => self.wire.push_back((at(SHARD), to, bytes.into())),
+            Output::Send { flow, bytes } => self.wire.push_back((at(SHARD), flow.remote, bytes.into())),
             Output::Bus(envelope) => {
                 let envelope = through_the_bus(&envelope);
                 self.bus_seq += 1;
@@ -399,6 +407,10 @@ impl World {
             }
             Command::SendDigits { digits, .. } => m.digits.push((leg, digits)),
             Command::Detect { .. } => {}
+            Command::Ask { .. } => {
+                let ago_ms = m.heard_ago_ms;
+                say(control::Event::Heard { leg, ago_ms });
+            }
             Command::Close { .. } => {
                 m.open.remove(&leg);
                 m.playing.remove(&leg);
@@ -417,7 +429,7 @@ impl World {
                     moved = true;
                     match output {
                         endpoint::Output::Send(d) if !phone.unplugged => {
-                            self.wire.push_back((phone.at, d.to, d.bytes.into()));
+                            self.wire.push_back((phone.at, d.flow.remote, d.bytes.into()));
                         }
                         endpoint::Output::Send(_) => {}
                         endpoint::Output::Event(e) => {
@@ -425,6 +437,11 @@ impl World {
                                 && request.method() == Method::Options
                             {
                                 phone.sip.respond(now, *txn, phone.answers_options, &[], None);
+                            }
+                            if let (Event::Request { txn, request, .. }, now) = (&e, self.now)
+                                && request.method() == Method::Notify
+                            {
+                                phone.sip.respond(now, *txn, 200, &[], None);
                             }
                             phone.events.push(e);
                         }
@@ -449,12 +466,12 @@ impl World {
 
     fn deliver(&mut self, from: SocketAddr, to: SocketAddr, bytes: Bytes) {
         if to == at(SHARD) {
-            return self.input(Input::Datagram { listener: 1, from, bytes });
+            return self.input(Input::Datagram { flow: Flow::udp(1, from), bytes });
         }
         let now = self.now;
         let mut phones = std::iter::once(&mut self.caller).chain(&mut self.agents);
         if let Some(phone) = phones.find(|p| p.at == to && !p.unplugged) {
-            phone.sip.receive(now, 1, from, bytes);
+            phone.sip.receive(now, Flow::udp(1, from), bytes);
         }
     }
 

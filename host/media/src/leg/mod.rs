@@ -279,6 +279,12 @@ impl Leg {
         self.watch = (after_ns > 0).then_some(Watch { after_ns, since_ns: now.mono_ns });
     }
 
+    /// How long ago its last packet came, if one has.
+    #[must_use]
+    pub fn heard_ago_ms(&self, now: Now) -> Option<u64> {
+        self.heard_ns.map(|heard_ns| now.mono_ns.saturating_sub(heard_ns) / 1_000_000)
+    }
+
     /// Listens for a tone, or stops listening at 0.
     pub fn detect(&mut self, hz: u16) {
         self.detector = (1..4000).contains(&hz).then(|| Box::new(Detector::new(hz)));

@@ -335,6 +335,10 @@ impl Thread {
                 entry.leg.send_digits(&digits, duration_ms, gap_ms)
             }
             Command::Watch { silent_after_ms, .. } => entry.leg.watch(now, silent_after_ms),
+            Command::Ask { leg } => {
+                let ago_ms = entry.leg.heard_ago_ms(now);
+                self.out.events.push(cordboard_media::control::Event::Heard { leg, ago_ms });
+            }
             Command::Detect { hz, .. } => entry.leg.detect(hz),
             Command::Close { .. } => {
                 self.close(now, key);

@@ -236,6 +236,11 @@ fn read_limits(root: &Section<'_, '_>) -> (Limits, PluginLimits, u64) {
         script_grace_ms: s.seconds_ms("script_grace_s", 0.0..=60.0, d.script_grace_ms),
         max_interactions: s.number("max_interactions", 1..=1_000_000, d.max_interactions),
         dialog_probe_ms: s.seconds_ms("dialog_probe_s", 0.0..=3_600.0, d.dialog_probe_ms),
+        session_expires_s: match s.number("session_expires_s", 0..=86_400, d.session_expires_s) {
+            // RFC 4028 4: no interval may be smaller.
+            seconds if seconds > 0 => seconds.max(90),
+            off => off,
+        },
     };
     let drain = s.seconds_ms("drain_timeout_s", 0.0..=86_400.0, 300_000);
     let plugins = PluginLimits {

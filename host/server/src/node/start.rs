@@ -340,10 +340,8 @@ fn start_centre(
     .context("the media thread cannot be started")?;
     let shard_view = Arc::new(ShardView::default());
     let notes = journal.clone();
-    let listener = Listener {
-        id: CENTRE,
-        local: SocketAddr::new(config.centre_advertised().ip(), port.local_addr().port()),
-    };
+    let listener =
+        Listener::udp(CENTRE, SocketAddr::new(config.centre_advertised().ip(), port.local_addr().port()));
     let setup = ShardSetup {
         config: ShardConfig::new(1, epoch, vec![listener], config.media.advertised),
         model: config.model.clone(),

@@ -28,7 +28,7 @@ use cordboard_media::control;
 use cordboard_net::Clock;
 use cordboard_net::media::MediaHandle;
 use cordboard_net::udp::{BATCH, Counters, Port};
-use cordboard_sip::endpoint::DialogRecord;
+use cordboard_sip::endpoint::{DialogRecord, Flow};
 use cordboard_sip::transport::Transport;
 use mio::{Events, Interest, Poll, Token};
 
@@ -366,7 +366,7 @@ impl<P: Plugins> Loop<P> {
                         let path = Path { sent: false, transport: Transport::Udp, local, remote: from };
                         tap.message(clock.now(), path, &bytes);
                     }
-                    shard.handle(now, Input::Datagram { listener, from, bytes }, out);
+                    shard.handle(now, Input::Datagram { flow: Flow::udp(listener, from), bytes }, out);
                 });
                 match got {
                     Ok(BATCH) if round + 1 < READ_ROUNDS => {}
@@ -394,14 +394,15 @@ impl<P: Plugins> Loop<P> {
         let seen = (!self.out.is_empty() && self.tap.is_on()).then(|| self.clock.now());
         for output in self.out.drain(..) {
             match output {
-                Output::Send { listener, to, bytes } => {
-                    if let Some(socket) = self.sockets.iter_mut().find(|s| s.listener == listener) {
+                Output::Send { flow, bytes } => {
+                    if let Some(socket) = self.sockets.iter_mut().find(|s| s.listener == flow.listener) {
                         if let Some(now) = seen {
                             let local = socket.port.local_addr();
-                            let path = Path { sent: true, transport: Transport::Udp, local, remote: to };
+                            let path =
+                                Path { sent: true, transport: Transport::Udp, local, remote: flow.remote };
                             self.tap.message(now, path, &Bytes::copy_from_slice(&bytes));
                         }
-                        socket.sending.push((to, bytes));
+                        socket.sending.push((flow.remote, bytes));
                     }
                 }
                 Output::Bus(envelope) => self.domain.put(envelope),

@@ -3,11 +3,30 @@
 //! What is derived (ACK, CANCEL, the INVITE with credentials or for the next target) is derived from
 //! bytes that this module wrote, so each header is one line `Name: value`.
 
+use std::fmt;
 use std::io::Write;
-use std::net::SocketAddr;
+
+use super::types::{Config, Listener};
+use crate::transport::Transport;
 
 /// What the endpoint itself understands; whoever answers OPTIONS gets it added.
-pub(super) const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, UPDATE, INFO";
+pub(super) const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, UPDATE, PRACK, INFO, REFER";
+
+/// The extensions that the endpoint speaks by itself. `reliable` is false in an INVITE without an offer: the
+/// answer to one in a provisional response would need the user.
+pub(super) fn supported(config: &Config, reliable: bool) -> &'static str {
+    match (reliable, config.session_expires_s > 0) {
+        (true, true) => "100rel, timer, replaces, norefersub",
+        (true, false) => "100rel, replaces, norefersub",
+        (false, true) => "timer, replaces, norefersub",
+        (false, false) => "replaces, norefersub",
+    }
+}
+
+/// Whether an option of Require is understood.
+pub(super) fn is_supported(config: &Config, option: &str) -> bool {
+    supported(config, true).split(", ").any(|o| o.eq_ignore_ascii_case(option))
+}
 
 /// Whether a text may stand in a header: no end of line, no other control character but TAB.
 pub(super) fn is_clean(value: &str) -> bool {
@@ -41,8 +60,11 @@ impl Writer {
         }
     }
 
-    pub(super) fn via(&mut self, local: SocketAddr, branch: &str) {
-        let _ = write!(self.0, "Via: SIP/2.0/UDP {local};rport;branch={branch}\r\n");
+    /// `rport` asks for nothing that a connection does not give (RFC 3581).
+    pub(super) fn via(&mut self, listener: Listener, branch: &str) {
+        let Listener { transport, local, .. } = listener;
+        let rport = if transport == Transport::Udp { ";rport" } else { "" };
+        let _ = write!(self.0, "Via: SIP/2.0/{transport} {local}{rport};branch={branch}\r\n");
     }
 
     pub(super) fn with_tag(&mut self, name: &str, value: &str, tag: &str) {
@@ -53,8 +75,8 @@ impl Writer {
         let _ = write!(self.0, "CSeq: {number} {method}\r\n");
     }
 
-    pub(super) fn contact(&mut self, local: SocketAddr) {
-        let _ = write!(self.0, "Contact: <sip:{local}>\r\n");
+    pub(super) fn contact(&mut self, listener: Listener) {
+        let _ = write!(self.0, "Contact: {}\r\n", Contact(listener));
     }
 
     /// The last Route to a strict router is a bare remote target and gets its brackets.
@@ -81,6 +103,20 @@ impl Writer {
             _ => self.0.extend_from_slice(b"Content-Length: 0\r\n\r\n"),
         }
         self.0
+    }
+}
+
+/// Our Contact on a listener: a peer that uses it comes back by the same transport.
+#[derive(Clone, Copy)]
+pub(super) struct Contact(pub(super) Listener);
+
+impl fmt::Display for Contact {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Listener { transport, local, .. } = self.0;
+        match transport {
+            Transport::Udp => write!(f, "<sip:{local}>"),
+            other => write!(f, "<sip:{local};transport={}>", other.param()),
+        }
     }
 }
 
@@ -140,11 +176,13 @@ pub(super) fn derive(
 /// What changes in a request that is sent again as a new transaction.
 pub(super) struct Changes<'a> {
     pub(super) uri: Option<&'a str>,
-    pub(super) local: SocketAddr,
+    /// The listener that it leaves by, and the one that the former left by: our own Contact follows.
+    pub(super) listener: Listener,
+    pub(super) before: Listener,
     pub(super) branch: &'a str,
     pub(super) cseq: u32,
-    /// A header that replaces all of its name.
-    pub(super) header: Option<(&'a str, &'a str)>,
+    /// Headers that replace all of their names.
+    pub(super) headers: &'a [(&'a str, &'a str)],
 }
 
 /// The same request with these changes (8.1.3.4, 8.1.3.5: Call-ID, To and From stay).
@@ -153,14 +191,17 @@ pub(super) fn again(request: &[u8], changes: &Changes<'_>) -> Option<Vec<u8>> {
     let mut w = Writer::request(method, changes.uri.unwrap_or(uri));
     for line in lines {
         match split(line).0 {
-            "Via" => w.via(changes.local, changes.branch),
+            "Via" => w.via(changes.listener, changes.branch),
+            "Contact" if changes.listener != changes.before && is_ours(line, changes.before) => {
+                w.contact(changes.listener);
+            }
             "CSeq" => {
                 w.cseq(changes.cseq, method);
-                if let Some((name, value)) = changes.header {
+                for (name, value) in changes.headers {
                     w.header(name, value);
                 }
             }
-            name if changes.header.is_some_and(|(n, _)| n == name) => {}
+            name if changes.headers.iter().any(|(n, _)| *n == name) => {}
             // Credentials were for the target that asked for them.
             "Authorization" | "Proxy-Authorization" if changes.uri.is_some() => {}
             _ => w.line(line),
@@ -169,6 +210,10 @@ pub(super) fn again(request: &[u8], changes: &Changes<'_>) -> Option<Vec<u8>> {
     w.0.extend_from_slice(b"\r\n");
     w.0.extend_from_slice(body);
     Some(w.0)
+}
+
+fn is_ours(line: &str, listener: Listener) -> bool {
+    split(line).1 == Contact(listener).to_string()
 }
 
 /// One header of a request that this module wrote.
@@ -187,13 +232,14 @@ mod tests {
 
     fn invite() -> Vec<u8> {
         let mut w = Writer::request("INVITE", "sip:bob@192.0.2.4");
-        w.via("192.0.2.1:5060".parse().unwrap(), "z9hG4bKold");
+        w.via(Listener::udp(0, "192.0.2.1:5060".parse().unwrap()), "z9hG4bKold");
         w.header("Max-Forwards", "70");
         w.header("Route", "<sip:192.0.2.9;lr>");
         w.with_tag("From", "<sip:alice@a>", "1");
         w.header("To", "<sip:bob@b>");
         w.header("Call-ID", "x");
         w.cseq(7, "INVITE");
+        w.contact(Listener::udp(0, "192.0.2.1:5060".parse().unwrap()));
         w.header("Authorization", "Digest old");
         w.finish(Some((SDP, b"v=0\r\n\r\nrest")))
     }
@@ -212,18 +258,22 @@ mod tests {
 
     #[test]
     fn a_request_sent_again_keeps_its_body_and_replaces_its_credentials() {
+        let udp = Listener::udp(0, "192.0.2.1:5060".parse().unwrap());
         let changes = Changes {
             uri: Some("sip:carol@192.0.2.5"),
-            local: "192.0.2.1:5060".parse().unwrap(),
+            listener: Listener { transport: Transport::Tcp, ..udp },
+            before: udp,
             branch: "z9hG4bKnew",
             cseq: 8,
-            header: Some(("Authorization", "Digest new")),
+            headers: &[("Authorization", "Digest new")],
         };
         let text = String::from_utf8(again(&invite(), &changes).unwrap()).unwrap();
         assert!(text.starts_with("INVITE sip:carol@192.0.2.5 SIP/2.0\r\n"));
         assert!(text.ends_with("\r\n\r\nv=0\r\n\r\nrest"));
         assert!(text.contains("CSeq: 8 INVITE\r\nAuthorization: Digest new\r\n"));
         assert!(text.contains("branch=z9hG4bKnew") && !text.contains("old"));
+        assert!(text.contains("\r\nVia: SIP/2.0/TCP 192.0.2.1:5060;branch="));
+        assert!(text.contains("\r\nContact: <sip:192.0.2.1:5060;transport=tcp>\r\n"));
         assert_eq!(find(text.as_bytes(), "Call-ID"), Some("x"));
         assert_eq!(start_line(text.as_bytes()).unwrap().1, "sip:carol@192.0.2.5");
     }

@@ -1,22 +1,15 @@
 //! What every part of the endpoint needs: configuration, timers, the output queue, minted names.
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
 
 use bytes::Bytes;
 use cordboard_base::{Now, Random, Timers};
 
 use super::compose::Writer;
-use super::types::{Config, Counts, Datagram, Event, Output};
+use super::flows::Flows;
+use super::types::{Config, Counts, Datagram, Event, Flow, Listener, Output};
 use crate::dialog::Dialog;
 use crate::transaction::{Timer, Times};
-
-/// Where messages of a transaction or a leg go: out of which socket, to which address.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Flow {
-    pub(super) listener: u16,
-    pub(super) to: SocketAddr,
-}
 
 /// Why the endpoint wakes up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,6 +18,8 @@ pub(super) enum Wake {
     Txn(u64, Timer),
     /// A timer of a leg.
     Leg(u64, LegTimer),
+    /// A transfer that nobody has reported on.
+    Refer(u64),
 }
 
 /// The timers of a leg; those of its transactions are their own.
@@ -40,6 +35,14 @@ pub(super) enum LegTimer {
     Silent,
     /// Send the re-INVITE again after a 491 (14.1).
     Reoffer,
+    /// Send the reliable provisional response again: T1, doubling (RFC 3262 3).
+    RepeatReliable,
+    /// No PRACK for 64 T1 (RFC 3262 3).
+    NoPrack,
+    /// Refresh the session (RFC 4028 7.4).
+    Refresh,
+    /// Nobody has refreshed the session (RFC 4028 10).
+    Expire,
 }
 
 #[derive(Debug)]
@@ -50,6 +53,7 @@ pub(super) struct Core {
     pub(super) timers: Timers<Wake>,
     pub(super) out: VecDeque<Output>,
     pub(super) totals: Counts,
+    pub(super) flows: Flows,
 }
 
 impl Core {
@@ -63,19 +67,20 @@ impl Core {
             timers: Timers::default(),
             out: VecDeque::new(),
             totals: Counts::default(),
+            flows: Flows::default(),
         }
     }
 
     pub(super) fn send(&mut self, flow: Flow, bytes: &[u8]) {
         self.totals.sent += 1;
         let bytes = bytes.to_vec();
-        self.out.push_back(Output::Send(Datagram { listener: flow.listener, to: flow.to, bytes }));
+        self.out.push_back(Output::Send(Datagram { flow, bytes }));
     }
 
     /// For a message that nobody will ask to repeat.
     pub(super) fn send_once(&mut self, flow: Flow, bytes: Vec<u8>) {
         self.totals.sent += 1;
-        self.out.push_back(Output::Send(Datagram { listener: flow.listener, to: flow.to, bytes }));
+        self.out.push_back(Output::Send(Datagram { flow, bytes }));
     }
 
     pub(super) fn resend(&mut self, flow: Flow, bytes: &Bytes) {
@@ -87,9 +92,13 @@ impl Core {
         self.out.push_back(Output::Event(event));
     }
 
-    /// The advertised address of a listener.
-    pub(super) fn local(&self, listener: u16) -> Option<SocketAddr> {
-        self.config.listeners.iter().find(|l| l.id == listener).map(|l| l.local)
+    pub(super) fn listener(&self, id: u16) -> Option<Listener> {
+        self.config.listeners.iter().find(|l| l.id == id).copied()
+    }
+
+    /// Whether nothing is repeated on the way.
+    pub(super) fn is_reliable(&self, listener: u16) -> bool {
+        self.listener(listener).is_some_and(|l| l.transport.is_reliable())
     }
 
     pub(super) fn wake(&mut self, now: Now, after_ns: u64, wake: Wake) -> cordboard_base::TimerId {
@@ -120,8 +129,8 @@ impl Core {
     ) -> Writer {
         let path = dialog.path();
         let mut w = Writer::request(method, path.uri);
-        if let Some(local) = self.local(listener) {
-            w.via(local, branch);
+        if let Some(listener) = self.listener(listener) {
+            w.via(listener, branch);
         }
         w.header("Max-Forwards", "70");
         for route in &path.routes {

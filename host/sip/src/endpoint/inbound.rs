@@ -8,22 +8,24 @@ use cordboard_base::Now;
 
 use super::Endpoint;
 use super::compose::{self, SDP};
-use super::leg::flow;
 use super::txns::{Owner, Told, Txn};
-use super::types::{Event, RequestFailure, Source, TxnId};
+use super::types::{Event, Flow, RequestFailure, TxnId};
 use super::uac::has_one_via;
 use crate::transaction::{Class, Input};
 use crate::wire::{Builder, Fault, Message, Method, Name, Uri, WireError};
 
 impl Endpoint {
-    pub(super) fn on_datagram(&mut self, now: Now, listener: u16, from: SocketAddr, bytes: Bytes) {
+    pub(super) fn on_datagram(&mut self, now: Now, source: Flow, bytes: Bytes) {
         self.core.totals.received += 1;
-        // A listener of somebody else's: nothing could be answered.
-        if self.core.local(listener).is_none() {
+        // A listener of somebody else's, or a stream without a connection: nothing could be answered.
+        let listener = self.core.listener(source.listener);
+        if listener.is_none_or(|l| l.transport.is_reliable() != source.connection.is_some()) {
             self.core.totals.malformed += 1;
             return;
         }
-        let source = Source { listener, remote: from };
+        if let Some(connection) = source.connection {
+            self.core.flows.opened(connection);
+        }
         let message = match Message::parse(bytes) {
             Ok(message) => message,
             Err(error) => return self.on_unusable(source, &error),
@@ -34,12 +36,12 @@ impl Endpoint {
         if message.is_request() {
             self.on_request(now, source, &message)
         } else {
-            self.on_response(now, &message)
+            self.on_response(now, source, &message)
         }
     }
 
     /// Answers what can be answered, without state, and drops the rest.
-    fn on_unusable(&mut self, source: Source, error: &WireError) {
+    fn on_unusable(&mut self, source: Flow, error: &WireError) {
         if error.fault == Fault::KeepAlive {
             return;
         }
@@ -50,17 +52,16 @@ impl Endpoint {
     }
 
     /// 8.2.7: a response without a transaction; its To tag is the same for each repetition.
-    fn respond_stateless(&mut self, source: Source, request: &Message, status: u16, reason: &str) {
+    fn respond_stateless(&mut self, source: Flow, request: &Message, status: u16, reason: &str) {
         let tag = self.txns.stable_tag(request);
         let mut builder = Builder::response_to(request, Some(source.remote), status, reason).to_tag(&tag);
         if status == 503 {
             builder = builder.format(Name::RetryAfter, 1 + self.core.random.below(5));
         }
-        let to = response_address(request, source.remote);
-        self.core.send_once(flow(source.listener, to), builder.finish());
+        self.core.send_once(response_flow(request, source), builder.finish());
     }
 
-    fn on_request(&mut self, now: Now, source: Source, request: &Message) {
+    fn on_request(&mut self, now: Now, source: Flow, request: &Message) {
         let method = request.method();
         let Some(identity) = self.txns.identity(request, method) else { return };
         if let Some(txn) = self.txns.find_server(&identity, method) {
@@ -83,8 +84,8 @@ impl Endpoint {
             return self.respond_stateless(source, request, 503, "");
         }
         let merged = method != Method::Cancel && self.txns.is_merged(source.listener, request);
-        let to = flow(source.listener, response_address(request, source.remote));
-        let txn = self.txns.start_server(&mut self.core, now, &identity, request, to, false);
+        let to = response_flow(request, source);
+        let txn = self.txns.start_server(&mut self.core, now, &identity, request, to);
         if merged {
             return self.respond_with(now, txn, 482, |b| b);
         }
@@ -98,7 +99,7 @@ impl Endpoint {
     }
 
     /// A request without To tag.
-    fn on_new_request(&mut self, now: Now, txn: u64, source: Source, request: &Message) {
+    fn on_new_request(&mut self, now: Now, txn: u64, source: Flow, request: &Message) {
         let method = request.method();
         match method {
             Method::Other(_) => {
@@ -136,7 +137,8 @@ impl Endpoint {
     /// What no request may have here: extensions that we lack (8.2.2.3), bodies that we cannot read
     /// (8.2.3). False when the request has been refused.
     fn screen(&mut self, now: Now, txn: u64, request: &Message) -> bool {
-        let required: Vec<&str> = request.headers(Name::Require).collect();
+        let required: Vec<&str> =
+            request.headers(Name::Require).filter(|o| !compose::is_supported(&self.core.config, o)).collect();
         if !required.is_empty() {
             let list = required.join(", ");
             self.respond_with(now, txn, 420, |b| b.header(Name::Unsupported, &list));
@@ -165,7 +167,7 @@ impl Endpoint {
     }
 
     /// A request with a To tag (12.2.2).
-    fn on_in_dialog(&mut self, now: Now, txn: u64, source: Source, request: &Message) {
+    fn on_in_dialog(&mut self, now: Now, txn: u64, source: Flow, request: &Message) {
         // "If the UAS wishes to reject the request because it does not wish to recreate the dialog, it
         // MUST respond to the request with a 481".
         let Some(leg_id) = self.find_leg(request) else {
@@ -175,7 +177,7 @@ impl Endpoint {
         let in_order = self
             .legs
             .get_mut(leg_id)
-            .and_then(|leg| leg.dialog.as_mut())
+            .and_then(|leg| leg.dialog_with(request.from().and_then(|f| f.tag()).unwrap_or("")))
             .is_none_or(|dialog| dialog.accept_cseq(number));
         if !in_order {
             return self.refuse_with_text(now, txn, 500, "CSeq is lower than that of an earlier request");
@@ -183,17 +185,25 @@ impl Endpoint {
         if let Method::Other(_) = request.method() {
             return self.respond_with(now, txn, 501, |b| b.header(Name::Allow, compose::ALLOW));
         }
+        if source.connection.is_some() {
+            self.heard_on(leg_id, source);
+        }
         if !self.screen(now, txn, request) {
             return;
         }
         match request.method() {
             Method::Bye => self.on_bye(now, txn, leg_id, request),
             Method::Invite | Method::Update => self.on_offer(now, txn, leg_id, request),
-            // We require no reliable provisional responses, so there is nothing to acknowledge (RFC 3262 3).
-            Method::Prack => self.respond_with(now, txn, 481, |b| b),
+            Method::Prack => self.on_prack(now, txn, leg_id, request),
+            Method::Refer if self.is_up(leg_id) => self.on_refer(now, txn, leg_id, request),
             _ if self.is_audible(leg_id) => self.hand_over(txn, Some(leg_id), source, request),
             _ => self.respond_with(now, txn, 481, |b| b),
         }
+    }
+
+    fn is_up(&self, leg_id: u64) -> bool {
+        use super::leg::Phase::Talking;
+        self.legs.get(leg_id).is_some_and(|leg| matches!(&leg.phase, Talking(s) if s.bye.is_none()))
     }
 
     /// Whether the leg's user still hears events.
@@ -206,7 +216,7 @@ impl Endpoint {
         })
     }
 
-    fn hand_over(&mut self, txn: u64, leg: Option<u64>, source: Source, request: &Message) {
+    fn hand_over(&mut self, txn: u64, leg: Option<u64>, source: Flow, request: &Message) {
         if let Some(txn) = self.txns.get_mut(txn) {
             txn.owner = Owner::Respond;
         }
@@ -214,7 +224,7 @@ impl Endpoint {
         self.core.tell(Event::Request { txn: TxnId(txn), leg, source, request: request.clone() });
     }
 
-    fn on_response(&mut self, now: Now, response: &Message) {
+    fn on_response(&mut self, now: Now, source: Flow, response: &Message) {
         // 8.1.3.3: "If more than one Via header field value is present in a response, the UAC SHOULD
         // discard the message."
         let txn_id = self.txns.find_client(response).filter(|_| has_one_via(response));
@@ -228,6 +238,11 @@ impl Endpoint {
         }
         let Some(txn) = self.txns.get(txn_id) else { return };
         let (owner, method) = (txn.owner, txn.method());
+        if source.connection.is_some()
+            && let Owner::Leg(leg) | Owner::Offer(leg) = owner
+        {
+            self.heard_on(leg, source);
+        }
         let class = Class::of(response.status());
         if method == Method::Invite {
             match class {
@@ -244,17 +259,24 @@ impl Endpoint {
         }
         // Final: the request is not needed by the transaction any more.
         let request = self.txns.take_request(txn_id);
-        self.on_final(now, txn_id, owner, method, &request, Some(response));
+        self.on_final(now, txn_id, owner, method, &request, Ok(response));
     }
 
-    /// A transaction of ours ended without an answer.
-    pub(super) fn on_timeout(&mut self, now: Now, txn_id: u64, txn: &Txn) {
-        if txn.is_client() {
-            self.on_final(now, txn_id, txn.owner, txn.method(), &txn.last, None);
+    /// The dialog of a leg lives on this connection from now on.
+    fn heard_on(&mut self, leg_id: u64, source: Flow) {
+        if let Some(leg) = self.legs.get_mut(leg_id) {
+            leg.peer = source;
         }
     }
 
-    /// Every final response but the 2xx to INVITE; `None` when none came.
+    /// A transaction of ours ended without an answer.
+    pub(super) fn on_no_response(&mut self, now: Now, txn_id: u64, txn: &Txn, why: RequestFailure) {
+        if txn.is_client() {
+            self.on_final(now, txn_id, txn.owner, txn.method(), &txn.last, Err(why));
+        }
+    }
+
+    /// Every final response but the 2xx to INVITE, or why none came.
     fn on_final(
         &mut self,
         now: Now,
@@ -262,14 +284,14 @@ impl Endpoint {
         owner: Owner,
         method: Method<'static>,
         request: &Bytes,
-        response: Option<&Message>,
+        response: Result<&Message, RequestFailure>,
     ) {
         match owner {
             Owner::Nobody | Owner::Respond => {}
             Owner::Leg(leg) => self.on_invite_failure(now, leg, txn_id, request, response),
-            Owner::Offer(leg) => self.on_reoffer_failure(now, txn_id, leg, request, response),
+            Owner::Offer(leg) => self.on_offer_final(now, txn_id, leg, method, request, response),
             Owner::Bye(leg) => {
-                if let Some(response) = response.filter(|r| matches!(r.status(), 401 | 407))
+                if let Some(response) = response.ok().filter(|r| matches!(r.status(), 401 | 407))
                     && self.retry_in_dialog(now, leg, Method::Bye, owner, request, response)
                 {
                     return;
@@ -280,24 +302,26 @@ impl Endpoint {
                 self.on_in_leg_done(now, txn_id, (leg, number), method, request, response);
             }
             Owner::Request(number) => {
-                if let Some(response) = response.filter(|r| matches!(r.status(), 401 | 407))
+                if let Some(response) = response.ok().filter(|r| matches!(r.status(), 401 | 407))
                     && self.retry_request(now, number, txn_id, method, request, response)
                 {
                     return;
                 }
                 self.requests.remove(&number);
-                let result = response.cloned().ok_or(RequestFailure::Timeout);
+                let result = response.cloned();
                 self.core.tell(Event::Response { request: number, result });
             }
         }
     }
 }
 
-/// Where responses go on UDP: to the source when the client asks for it (RFC 3581 4), else to its
-/// address and the port of sent-by (18.2.2).
-fn response_address(request: &Message, remote: SocketAddr) -> SocketAddr {
+/// Where responses go: on a stream back the way that the request came; on UDP to the source when the
+/// client asks for it (RFC 3581 4), else to its address and the port of sent-by (18.2.2).
+fn response_flow(request: &Message, source: Flow) -> Flow {
     match request.top_via() {
-        Some(via) if via.rport.is_none() => SocketAddr::new(remote.ip(), via.port.unwrap_or(5060)),
-        _ => remote,
+        Some(via) if via.rport.is_none() && source.connection.is_none() => {
+            Flow::udp(source.listener, SocketAddr::new(source.remote.ip(), via.port.unwrap_or(5060)))
+        }
+        _ => source,
     }
 }

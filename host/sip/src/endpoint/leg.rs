@@ -24,13 +24,14 @@
 //! do alone (`Owner::Nobody`).
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
 
 use cordboard_base::TimerId;
 use smallvec::SmallVec;
 
-use super::core::{Core, Flow};
-use super::types::Credentials;
+use super::core::Core;
+use super::refresh::SessionTimer;
+use super::reliable::{Early, Reliable, Wants};
+use super::types::{Credentials, Flow};
 use crate::dialog::Dialog;
 use crate::digest::Client;
 use crate::wire::Message;
@@ -45,11 +46,23 @@ pub(super) struct Leg {
     pub(super) invite_cseq: u32,
     /// We placed the call: our tag is in From, and the Call-ID is ours for 14.1.
     pub(super) caller: bool,
-    /// Where it was last heard: used when the remote target is a name.
+    /// Where it was last heard: the connection that the dialog lives on, and the way when the remote target
+    /// is a name.
     pub(super) peer: Flow,
     pub(super) auth: Option<Auth>,
     /// From the INVITE on for a callee, from the 2xx on for a caller.
     pub(super) dialog: Option<Dialog>,
+    pub(super) ours: Option<OurOffer>,
+    /// The server transaction of their offer, unanswered.
+    pub(super) theirs: Option<u64>,
+    pub(super) timer: Option<Box<SessionTimer>>,
+    /// The smallest session interval that somebody on the way has asked for.
+    pub(super) min_se_s: u32,
+    pub(super) allows_update: bool,
+    /// A transfer was accepted in its dialog: further ones are told apart by number (RFC 3515 2.4.6).
+    pub(super) referred: bool,
+    /// Our last session description, for a refresh by re-INVITE.
+    pub(super) said: Option<Box<str>>,
     pub(super) phase: Phase,
 }
 
@@ -96,6 +109,8 @@ pub(super) struct Calling {
     pub(super) targets: VecDeque<String>,
     /// Contacts that were taken from a redirect; not empty once one is followed.
     pub(super) seen: Vec<String>,
+    /// Dialogs of reliable provisional responses.
+    pub(super) early: Vec<Early>,
 }
 
 /// We gave our INVITE up; before a provisional response the CANCEL waits for one (9.1).
@@ -112,6 +127,10 @@ pub(super) struct Cancelling {
 pub(super) struct Ringing {
     pub(super) txn: u64,
     pub(super) remind: Option<TimerId>,
+    /// The INVITE had an offer.
+    pub(super) offered: bool,
+    pub(super) wants: Wants,
+    pub(super) reliable: Option<Box<Reliable>>,
 }
 
 /// A confirmed dialog (or one whose 2xx is on its way).
@@ -123,9 +142,6 @@ pub(super) struct Session {
     pub(super) bye: Option<Option<String>>,
     /// Their 2xx had the offer and waits for our ACK.
     pub(super) owed_ack: Option<(u64, Message)>,
-    pub(super) ours: Option<OurOffer>,
-    /// The server transaction of their offer, unanswered.
-    pub(super) theirs: Option<u64>,
     /// Requests inside the dialog: number and transaction.
     pub(super) requests: SmallVec<[(u64, u64); 2]>,
 }
@@ -141,20 +157,54 @@ pub(super) struct Unacked {
     pub(super) interval_ns: u64,
 }
 
-/// Our re-INVITE, under way or waiting after a 491.
+/// Our re-INVITE or UPDATE, under way or waiting after a 491.
 #[derive(Debug)]
 pub(super) struct OurOffer {
-    pub(super) sdp: String,
+    /// None in a refresh by UPDATE, or when we have said nothing yet.
+    pub(super) sdp: Option<String>,
+    pub(super) update: bool,
+    /// The user asked for it and hears the outcome; else it is a refresh.
+    pub(super) asked: bool,
     pub(super) txn: Option<u64>,
     pub(super) retry: Option<TimerId>,
     pub(super) glares: u8,
 }
 
+impl OurOffer {
+    /// Whether it is an offer in the sense of glare; an UPDATE without a body is none.
+    pub(super) fn offers(&self) -> bool {
+        !self.update || self.sdp.is_some()
+    }
+}
+
 impl Leg {
+    /// The dialog with that remote tag, early ones too.
+    pub(super) fn dialog_with(&mut self, tag: &str) -> Option<&mut Dialog> {
+        match (&mut self.dialog, &mut self.phase) {
+            (Some(dialog), _) => Some(dialog),
+            (None, Phase::Calling(calling)) => {
+                calling.early.iter_mut().map(|e| &mut e.dialog).find(|d| *d.remote_tag == *tag)
+            }
+            _ => None,
+        }
+    }
+
+    /// Our offer and the dialog that it is made in: before the answer, one whose offer is answered.
+    pub(super) fn dialog_and_offer(&mut self) -> Option<(&mut Dialog, &mut OurOffer)> {
+        let dialog = match (&mut self.dialog, &mut self.phase) {
+            (Some(dialog), _) => dialog,
+            (None, Phase::Calling(calling)) => &mut calling.early.iter_mut().find(|e| e.answered)?.dialog,
+            _ => return None,
+        };
+        Some((dialog, self.ours.as_mut()?))
+    }
+
     /// Where requests of its dialog go.
-    pub(super) fn flow(&self) -> Flow {
-        let to = self.dialog.as_ref().and_then(|d| d.path().next_hop);
-        Flow { listener: self.peer.listener, to: to.unwrap_or(self.peer.to) }
+    pub(super) fn flow(&self, core: &Core) -> Flow {
+        match &self.dialog {
+            Some(dialog) => core.flow_in_dialog(self.peer, &dialog.path()),
+            None => self.peer,
+        }
     }
 
     /// The callee's 2xx exists, or the caller has it.
@@ -169,7 +219,12 @@ impl Leg {
     pub(super) fn stop_timers(&mut self, core: &mut Core) {
         match &mut self.phase {
             Phase::Calling(calling) => core.stop(&mut calling.silent),
-            Phase::Ringing(ringing) => core.stop(&mut ringing.remind),
+            Phase::Ringing(ringing) => {
+                core.stop(&mut ringing.remind);
+                if let Some(reliable) = &mut ringing.reliable {
+                    reliable.stop_timers(core);
+                }
+            }
             Phase::Talking(session) => session.stop_timers(core),
             Phase::Cancelling(_) | Phase::Ending { .. } => {}
         }
@@ -182,13 +237,5 @@ impl Session {
             core.stop(&mut unacked.repeat);
             core.stop(&mut unacked.limit);
         }
-        if let Some(ours) = &mut self.ours {
-            core.stop(&mut ours.retry);
-        }
     }
-}
-
-/// An address and a socket.
-pub(super) fn flow(listener: u16, to: SocketAddr) -> Flow {
-    Flow { listener, to }
 }

@@ -13,8 +13,13 @@
 mod auth;
 mod compose;
 mod core;
+mod flows;
 mod inbound;
 mod leg;
+mod offers;
+mod refer;
+mod refresh;
+mod reliable;
 mod requests;
 mod session;
 mod slots;
@@ -22,8 +27,6 @@ mod txns;
 mod types;
 mod uac;
 mod uas;
-
-use std::net::SocketAddr;
 
 use bytes::Bytes;
 use cordboard_base::{Map, Now, Random};
@@ -34,6 +37,7 @@ use self::slots::Slots;
 use self::txns::{Told, Txns};
 use crate::transaction::Input;
 
+pub use crate::transport::Transport;
 pub use types::*;
 
 /// The SIP stack of one shard. See the module.
@@ -43,6 +47,7 @@ pub struct Endpoint {
     txns: Txns,
     legs: Slots<Leg>,
     requests: Map<u64, requests::Pending>,
+    refers: Map<u64, refer::Refer>,
     next_request: u64,
 }
 
@@ -55,13 +60,32 @@ impl Endpoint {
             txns: Txns::default(),
             legs: Slots::default(),
             requests: Map::default(),
+            refers: Map::default(),
             next_request: 0,
         }
     }
 
-    /// Takes one datagram. Bad input is answered or dropped and counted.
-    pub fn receive(&mut self, now: Now, listener: u16, from: SocketAddr, bytes: Bytes) {
-        self.on_datagram(now, listener, from, bytes);
+    /// Takes one datagram, or one whole message of a stream, whose connection has its number in `flow`. Bad
+    /// input is answered or dropped and counted.
+    pub fn receive(&mut self, now: Now, flow: Flow, bytes: Bytes) {
+        self.on_datagram(now, flow, bytes);
+    }
+
+    /// A connection has closed, whoever closed it. What waits for its first answer there fails; responses
+    /// that are still owed take a new connection (RFC 3261 18.2.2, 18.4).
+    pub fn flow_closed(&mut self, now: Now, flow: Flow) {
+        self.on_flow_closed(now, flow);
+    }
+
+    /// No connection could be made for a [`Output::Send`] that named none; `flow` is that of the send.
+    pub fn flow_failed(&mut self, now: Now, flow: Flow) {
+        self.on_flow_failed(now, flow);
+    }
+
+    /// A listener of a transport: the one named if it is, else the nearest.
+    #[must_use]
+    pub fn listener_for(&self, transport: Transport, near: u16) -> Option<u16> {
+        self.core.listener_for(transport, near).map(|l| l.id)
     }
 
     /// Runs the timers that are due.
@@ -69,16 +93,21 @@ impl Endpoint {
         while let Some(wake) = self.core.timers.expired(now.mono_ns) {
             match wake {
                 Wake::Txn(id, timer) => {
-                    if let Told::TimedOut(txn) = self.txns.step(&mut self.core, now, id, Input::Fired(timer))
+                    if let Told::Over(txn, why) = self.txns.step(&mut self.core, now, id, Input::Fired(timer))
                     {
-                        self.on_timeout(now, id, &txn);
+                        self.on_no_response(now, id, &txn, why);
                     }
                 }
+                Wake::Refer(number) => self.on_refer_guard(number),
                 Wake::Leg(id, LegTimer::Repeat2xx) => self.on_repeat_2xx(now, id),
                 Wake::Leg(id, LegTimer::NoAck) => self.on_no_ack(now, id),
                 Wake::Leg(id, LegTimer::Remind) => self.on_remind(now, id),
                 Wake::Leg(id, LegTimer::Silent) => self.on_silent_target(now, id),
                 Wake::Leg(id, LegTimer::Reoffer) => self.on_reoffer_timer(now, id),
+                Wake::Leg(id, LegTimer::RepeatReliable) => self.on_repeat_reliable(now, id),
+                Wake::Leg(id, LegTimer::NoPrack) => self.on_no_prack(now, id),
+                Wake::Leg(id, LegTimer::Refresh) => self.on_refresh(now, id),
+                Wake::Leg(id, LegTimer::Expire) => self.on_expire(now, id),
             }
         }
     }
@@ -127,12 +156,40 @@ impl Endpoint {
         let Some(session) = self.legs.get_mut(leg.0).and_then(Leg::session) else { return };
         if let Some((txn, response)) = session.owed_ack.take() {
             self.send_ack(txn, leg.0, &response, Some(sdp));
+            if let Some(leg) = self.legs.get_mut(leg.0) {
+                leg.said = Some(sdp.into());
+            }
         }
     }
 
     /// Offers again by re-INVITE; after a 491 once more (RFC 3261 14.1). False when it cannot be done now.
     pub fn reoffer(&mut self, now: Now, leg: LegId, sdp: &str) -> bool {
-        self.start_reoffer(now, leg.0, sdp)
+        self.start_offer(now, leg.0, sdp, false)
+    }
+
+    /// Offers by UPDATE (RFC 3311), before the answer too once a reliable provisional response has answered
+    /// the INVITE's offer. `OfferResult` follows. False when it cannot be done now.
+    pub fn update(&mut self, now: Now, leg: LegId, sdp: &str) -> bool {
+        self.start_offer(now, leg.0, sdp, true)
+    }
+
+    /// Sets the session interval that is asked for and granted from now on; 0: no session timers.
+    pub fn set_session_expires_s(&mut self, seconds: u32) {
+        self.core.config.session_expires_s = seconds;
+    }
+
+    /// The interval of the leg's session timer in seconds, if there is one (RFC 4028): it is how long a peer
+    /// that is gone may stay undiscovered.
+    #[must_use]
+    pub fn session_interval_s(&self, leg: LegId) -> Option<u32> {
+        self.legs.get(leg.0)?.timer.as_ref().map(|t| t.interval_s)
+    }
+
+    /// The user has found out that the other side is gone: BYE, and [`Event::Ended`] with [`End::NoAnswer`].
+    pub fn give_up(&mut self, now: Now, leg: LegId) {
+        if self.legs.get_mut(leg.0).and_then(Leg::session).is_some() {
+            self.end_with_bye(now, leg.0, End::NoAnswer);
+        }
     }
 
     /// Accepts the offer of a re-INVITE or UPDATE; `None` when there is nothing to answer with.
@@ -159,10 +216,29 @@ impl Endpoint {
         content_type: Option<&str>,
         body: &[u8],
     ) -> Option<u64> {
-        self.send_in_leg(now, leg.0, method, content_type.map(|t| (t, body)))
+        self.send_in_leg(now, leg.0, method, &[], content_type.map(|t| (t, body)))
     }
 
-    /// Answers an [`Event::Request`].
+    /// Asks the other side of a confirmed leg to call somebody (RFC 3515): `refer_to` is a name-addr. Its
+    /// `Response` says whether it will; how it goes comes in NOTIFYs, as requests of the leg.
+    pub fn refer(&mut self, now: Now, leg: LegId, refer_to: &str, referred_by: Option<&str>) -> Option<u64> {
+        let mut headers = vec![("Refer-To", refer_to)];
+        headers.extend(referred_by.map(|value| ("Referred-By", value)));
+        self.send_in_leg(now, leg.0, "REFER", &headers, None)
+    }
+
+    /// Accepts an [`Event::Refer`]; say how it goes by `refer_news`. `None` when that cannot be.
+    pub fn accept_refer(&mut self, now: Now, txn: TxnId, leg: LegId) -> Option<ReferId> {
+        self.start_refer(now, txn.0, leg.0)
+    }
+
+    /// Reports how a transfer goes: the status of the call that was placed for it. A final one ends the
+    /// report.
+    pub fn refer_news(&mut self, now: Now, refer: ReferId, status: u16) {
+        self.notify(now, refer.0, status);
+    }
+
+    /// Answers an [`Event::Request`] or refuses an [`Event::Refer`].
     pub fn respond(
         &mut self,
         now: Now,
@@ -206,6 +282,8 @@ impl Endpoint {
             transactions: self.txns.len(),
             timers: self.core.timers.len(),
             requests: self.requests.len(),
+            flows: self.core.flows.len(),
+            refers: self.refers.len(),
             ..self.core.totals
         }
     }

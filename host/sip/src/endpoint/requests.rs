@@ -4,7 +4,7 @@ use bytes::Bytes;
 use cordboard_base::Now;
 
 use super::compose::{self, Changes, Writer};
-use super::leg::{Auth, flow};
+use super::leg::Auth;
 use super::txns::Owner;
 use super::types::{Event, OutRequest, RequestFailure};
 use super::uac::is_writable;
@@ -44,10 +44,9 @@ impl Endpoint {
         {
             return Err(RequestFailure::BadValue);
         }
-        let local = self.core.local(request.listener).ok_or(RequestFailure::NoDestination)?;
         let routes = headers().filter(|(n, _)| n.eq_ignore_ascii_case("Route")).map(|(_, v)| v);
-        let next_hop = request.destination.or(path(&request.target, routes).next_hop);
-        let to = flow(request.listener, next_hop.ok_or(RequestFailure::NoDestination)?);
+        let hop = path(&request.target, routes).hop;
+        let to = self.first_flow(request.listener, request.destination, request.connection, hop)?;
         let tag = self.core.mint("", 0xffff_ffff);
         let call_id: Box<str> = match &request.call_id {
             Some(id) => id.as_str().into(),
@@ -55,22 +54,29 @@ impl Endpoint {
         };
         let cseq = request.cseq.unwrap_or(1);
         let method = Method::recognise(&request.method).known().unwrap_or(Method::Other(""));
-        self.txns.start_client(&mut self.core, now, Owner::Request(number), to, method, |core, branch| {
-            let mut w = Writer::request(&request.method, &request.target);
-            w.via(local, branch);
-            if !headers().any(|(n, _)| n.eq_ignore_ascii_case("Max-Forwards")) {
-                w.header("Max-Forwards", "70");
-            }
-            w.with_tag("From", &compose::bracketed(&request.from), &tag);
-            w.header("To", &compose::bracketed(&request.to));
-            w.header("Call-ID", &call_id);
-            w.cseq(cseq, &request.method);
-            core.write_agent(&mut w, "User-Agent");
-            for (name, value) in headers() {
-                w.header(name, value);
-            }
-            w.finish(request.body.as_ref().map(|(t, b)| (t.as_str(), b.as_slice())))
-        });
+        self.txns.start_client(
+            &mut self.core,
+            now,
+            Owner::Request(number),
+            to,
+            method,
+            |core, listener, branch| {
+                let mut w = Writer::request(&request.method, &request.target);
+                w.via(listener, branch);
+                if !headers().any(|(n, _)| n.eq_ignore_ascii_case("Max-Forwards")) {
+                    w.header("Max-Forwards", "70");
+                }
+                w.with_tag("From", &compose::bracketed(&request.from), &tag);
+                w.header("To", &compose::bracketed(&request.to));
+                w.header("Call-ID", &call_id);
+                w.cseq(cseq, &request.method);
+                core.write_agent(&mut w, "User-Agent");
+                for (name, value) in headers() {
+                    w.header(name, value);
+                }
+                w.finish(request.body.as_ref().map(|(t, b)| (t.as_str(), b.as_slice())))
+            },
+        );
         let auth = request.credentials.map(Auth::from);
         self.requests.insert(number, Pending { auth, cseq });
         Ok(())
@@ -92,13 +98,21 @@ impl Endpoint {
         let Some((name, value)) = auth::answer(&mut self.core.random, auth, response, request) else {
             return false;
         };
-        let Some(local) = self.core.local(to.listener) else { return false };
+        let Some(before) = self.core.listener(to.listener) else { return false };
         pending.cseq += 1;
         let cseq = pending.cseq;
-        self.txns.start_client(&mut self.core, now, Owner::Request(number), to, method, |_, branch| {
-            let changes = Changes { uri: None, local, branch, cseq, header: Some((name, &value)) };
-            compose::again(request, &changes).unwrap_or_default()
-        });
+        self.txns.start_client(
+            &mut self.core,
+            now,
+            Owner::Request(number),
+            to,
+            method,
+            |_, listener, branch| {
+                let headers = &[(name, value.as_str())];
+                let changes = Changes { uri: None, listener, before, branch, cseq, headers };
+                compose::again(request, &changes).unwrap_or_default()
+            },
+        );
         true
     }
 

@@ -1,20 +1,15 @@
-//! Inside a dialog: BYE both ways, re-INVITE and UPDATE both ways with glare, INFO and the like
-//! (RFC 3261 12.2, 14, 15; RFC 3311).
+//! Inside a dialog: BYE both ways, INFO and the like (RFC 3261 12.2, 15).
 
 use bytes::Bytes;
-use cordboard_base::{Now, ms};
+use cordboard_base::Now;
 
-use super::compose::{self, Changes, SDP};
-use super::core::{Flow, LegTimer, Wake};
-use super::leg::{Leg, OurOffer, Phase};
+use super::compose::{self, Changes};
+use super::leg::{Leg, Phase};
 use super::txns::Owner;
-use super::types::{DialogRecord, End, Event, LegId, RequestFailure};
+use super::types::{DialogRecord, End, Event, Flow, LegId, RequestFailure};
 use super::{Endpoint, auth};
 use crate::dialog::Dialog;
-use crate::wire::{Message, Method, Name, NameAddr};
-
-/// After so many 491 in a row the re-INVITE is given up.
-const MAX_GLARES: u8 = 8;
+use crate::wire::{Message, Method, NameAddr};
 
 impl Endpoint {
     /// The leg that a request inside a dialog belongs to (12.2.2): our tag is in To.
@@ -64,7 +59,7 @@ impl Endpoint {
         self.settle_session(now, leg_id);
         let Some(leg) = self.legs.get_mut(leg_id) else { return };
         leg.phase = Phase::Ending { crossed };
-        let flow = leg.flow();
+        let flow = leg.flow(&self.core);
         let Some(mut dialog) = leg.dialog.take() else { return };
         self.send_bye_of(now, &mut dialog, flow, Owner::Bye(leg_id), reason);
         if let Some(leg) = self.legs.get_mut(leg_id) {
@@ -75,7 +70,7 @@ impl Endpoint {
     /// The leg ends for a reason of the protocol: BYE, and nobody waits for its response.
     pub(super) fn end_with_bye(&mut self, now: Now, leg_id: u64, cause: End) {
         let Some(leg) = self.legs.get_mut(leg_id) else { return };
-        let flow = leg.flow();
+        let flow = leg.flow(&self.core);
         let dialog = leg.dialog.take();
         let released = leg.session().is_some_and(|s| s.bye.is_some());
         if let Some(mut dialog) = dialog {
@@ -99,7 +94,7 @@ impl Endpoint {
         reason: Option<&str>,
     ) {
         let cseq = dialog.next_cseq();
-        self.txns.start_client(&mut self.core, now, owner, flow, Method::Bye, |core, branch| {
+        self.txns.start_client(&mut self.core, now, owner, flow, Method::Bye, |core, _, branch| {
             let w = core.in_dialog(dialog, flow.listener, "BYE", cseq, branch, |w| {
                 if let Some(reason) = reason {
                     w.foreign("Reason", reason);
@@ -122,11 +117,11 @@ impl Endpoint {
             remote_cseq: record.remote_cseq,
         };
         let texts = [&record.call_id, &record.local, &record.remote, &record.target];
-        if self.core.local(record.listener).is_none() || texts.iter().any(|t| !compose::is_clean(t)) {
+        if self.core.listener(record.listener).is_none() || texts.iter().any(|t| !compose::is_clean(t)) {
             return;
         }
-        let to = dialog.path().next_hop.unwrap_or(record.destination);
-        let flow = super::leg::flow(record.listener, to);
+        let peer = Flow::udp(record.listener, record.destination);
+        let flow = self.core.flow_in_dialog(peer, &dialog.path());
         self.send_bye_of(now, &mut dialog, flow, Owner::Nobody, Some(reason));
     }
 
@@ -134,7 +129,9 @@ impl Endpoint {
     pub(super) fn on_bye_done(&mut self, leg_id: u64) {
         let Some(leg) = self.legs.get(leg_id) else { return };
         let Phase::Ending { crossed } = leg.phase else { return };
-        self.legs.remove(leg_id);
+        if let Some(mut leg) = self.legs.remove(leg_id) {
+            self.keep_for_refers(leg_id, &mut leg);
+        }
         self.core.tell(Event::Released { leg: LegId(leg_id), crossed });
     }
 
@@ -180,17 +177,25 @@ impl Endpoint {
 
     /// Closes what is open inside a dialog that ends.
     fn settle_session(&mut self, now: Now, leg_id: u64) {
-        let Some(session) = self.legs.get_mut(leg_id).and_then(Leg::session) else { return };
-        let mut session = std::mem::take(session);
-        session.stop_timers(&mut self.core);
+        let Some(leg) = self.legs.get_mut(leg_id) else { return };
+        if let Some(mut timer) = leg.timer.take() {
+            timer.stop(&mut self.core);
+        }
+        let (theirs, ours) = (leg.theirs.take(), leg.ours.take());
+        let session = leg.session().map(std::mem::take);
         // 15.1.2: "The UAS MUST still respond to any pending requests received for that dialog. It is
         // RECOMMENDED that a 487 (Request Terminated) response be generated".
-        if let Some(txn) = session.theirs {
+        if let Some(txn) = theirs {
             self.respond_with(now, txn, 487, |b| b);
         }
-        if let Some(txn) = session.ours.and_then(|o| o.txn) {
-            self.disown_invite(now, txn);
+        if let Some(mut ours) = ours {
+            self.core.stop(&mut ours.retry);
+            if let Some(txn) = ours.txn {
+                self.disown_invite(now, txn);
+            }
         }
+        let Some(mut session) = session else { return };
+        session.stop_timers(&mut self.core);
         for (number, txn) in session.requests {
             if let Some(txn) = self.txns.get_mut(txn) {
                 txn.owner = Owner::Nobody;
@@ -204,184 +209,8 @@ impl Endpoint {
         self.settle_session(now, leg_id);
         if let Some(mut leg) = self.legs.remove(leg_id) {
             leg.stop_timers(&mut self.core);
+            self.keep_for_refers(leg_id, &mut leg);
         }
-    }
-
-    /// A re-INVITE or an UPDATE (14.2; RFC 3311 5.2).
-    pub(super) fn on_offer(&mut self, now: Now, txn_id: u64, leg_id: u64, request: &Message) {
-        let invite = request.method() == Method::Invite;
-        let offers = invite || !request.body().is_empty();
-        let Some(leg) = self.legs.get_mut(leg_id) else { return };
-        let (mine, theirs) = match &leg.phase {
-            Phase::Talking(s) => {
-                let theirs =
-                    s.theirs.is_some_and(|t| self.txns.get(t).is_some_and(super::txns::Txn::is_open));
-                // A 2xx of ours without ACK: our side of that exchange is not over (RFC 5407 3.1.4).
-                let open = s.ours.as_ref().is_some_and(|o| o.txn.is_some()) || s.owed_ack.is_some();
-                (open || invite && s.unacked.is_some(), theirs)
-            }
-            // Before the answer: our offer is out, or theirs is.
-            Phase::Calling(_) => (true, false),
-            Phase::Ringing(_) => (false, true),
-            Phase::Cancelling(_) | Phase::Ending { .. } => {
-                return self.respond_with(now, txn_id, 481, |b| b);
-            }
-        };
-        // 14.2: a second INVITE before the final response to the first "MUST" get 500 with a Retry-After
-        // "with a randomly chosen value of between 0 and 10 seconds".
-        if offers && theirs {
-            let after = self.core.random.below(11).to_string();
-            return self.respond_with(now, txn_id, 500, |b| b.header(Name::RetryAfter, &after));
-        }
-        // 14.2: "A UAS that receives an INVITE on a dialog while an INVITE it had sent on that dialog is in
-        // progress MUST return a 491".
-        if offers && mine {
-            return self.respond_with(now, txn_id, 491, |b| b);
-        }
-        if let Some(dialog) = &mut leg.dialog {
-            dialog.refresh_target(request);
-        }
-        let Some(session) = leg.session().filter(|_| offers) else {
-            return self.respond_in_dialog(now, txn_id, 200, None);
-        };
-        session.theirs = Some(txn_id);
-        if let Some(txn) = self.txns.get_mut(txn_id) {
-            txn.owner = Owner::Offer(leg_id);
-        }
-        if invite {
-            self.respond_with(now, txn_id, 100, |b| b);
-        }
-        if self.legs.get_mut(leg_id).and_then(Leg::session).is_some_and(|s| s.bye.is_some()) {
-            // The user has hung up and hears nothing any more.
-            return self.answer_offer(now, leg_id, 488, None);
-        }
-        self.core.tell(Event::Offer { leg: LegId(leg_id), request: request.clone() });
-    }
-
-    /// Answers their offer: 200 with `sdp`, or a failure.
-    pub(super) fn answer_offer(&mut self, now: Now, leg_id: u64, status: u16, sdp: Option<&str>) {
-        let Some(session) = self.legs.get_mut(leg_id).and_then(Leg::session) else { return };
-        let Some(txn_id) = session.theirs.take() else { return };
-        let Some(request) = self.txns.get(txn_id).and_then(|t| t.request.clone()) else { return };
-        if status >= 300 {
-            return self.respond_with(now, txn_id, status, |b| b);
-        }
-        self.respond_in_dialog(now, txn_id, status, sdp);
-        if request.method() == Method::Invite {
-            self.await_ack(now, leg_id, txn_id, request.cseq().map_or(0, |(n, _)| n), false);
-        }
-    }
-
-    /// Sends our re-INVITE, if nothing is in its way (14.1).
-    pub(super) fn start_reoffer(&mut self, now: Now, leg_id: u64, sdp: &str) -> bool {
-        let Some(session) = self.legs.get_mut(leg_id).and_then(Leg::session) else { return false };
-        let busy = session.ours.is_some()
-            || session.theirs.is_some_and(|t| self.txns.get(t).is_some_and(super::txns::Txn::is_open))
-            || session.unacked.is_some()
-            || session.owed_ack.is_some()
-            || session.bye.is_some();
-        if busy || self.txns.len() >= self.core.config.max_transactions {
-            return false;
-        }
-        session.ours = Some(OurOffer { sdp: sdp.to_owned(), txn: None, retry: None, glares: 0 });
-        self.send_reoffer(now, leg_id);
-        true
-    }
-
-    fn send_reoffer(&mut self, now: Now, leg_id: u64) {
-        let Some(leg) = self.legs.get_mut(leg_id) else { return };
-        let flow = leg.flow();
-        let Some(dialog) = &mut leg.dialog else { return };
-        let Phase::Talking(session) = &mut leg.phase else { return };
-        let Some(ours) = &mut session.ours else { return };
-        let cseq = dialog.next_cseq();
-        let Some(local) = self.core.local(flow.listener) else { return };
-        let sdp = &ours.sdp;
-        let start = |core: &mut super::core::Core, branch: &str| {
-            let w = core.in_dialog(dialog, flow.listener, "INVITE", cseq, branch, |w| {
-                w.contact(local);
-                w.header("Allow", compose::ALLOW);
-            });
-            w.finish(Some((SDP, sdp.as_bytes())))
-        };
-        let txn =
-            self.txns.start_client(&mut self.core, now, Owner::Offer(leg_id), flow, Method::Invite, start);
-        ours.txn = Some(txn);
-    }
-
-    pub(super) fn on_reoffer_success(&mut self, now: Now, txn_id: u64, leg_id: u64, response: &Message) {
-        let Some(leg) = self.legs.get_mut(leg_id) else { return self.disown_success(now, txn_id, response) };
-        let Some(session) = leg.session() else { return self.disown_success(now, txn_id, response) };
-        if session.ours.as_ref().and_then(|o| o.txn) == Some(txn_id) {
-            session.ours = None;
-        }
-        if let Some(dialog) = &mut leg.dialog {
-            dialog.refresh_target(response);
-        }
-        self.send_ack(txn_id, leg_id, response, None);
-        self.core.tell(Event::OfferResult { leg: LegId(leg_id), result: Ok(response.clone()) });
-    }
-
-    fn disown_success(&mut self, now: Now, txn_id: u64, response: &Message) {
-        if let Some(txn) = self.txns.get_mut(txn_id) {
-            txn.owner = Owner::Nobody;
-        }
-        self.on_invite_success(now, txn_id, response);
-    }
-
-    pub(super) fn on_reoffer_failure(
-        &mut self,
-        now: Now,
-        txn_id: u64,
-        leg_id: u64,
-        request: &Bytes,
-        response: Option<&Message>,
-    ) {
-        let Some(leg) = self.legs.get_mut(leg_id) else { return };
-        let status = response.map_or(408, Message::status);
-        let caller = leg.caller;
-        if let Some(response) = response
-            && matches!(status, 401 | 407)
-            && self.retry_in_dialog(now, leg_id, Method::Invite, Owner::Offer(leg_id), request, response)
-        {
-            return;
-        }
-        let Some(session) = self.legs.get_mut(leg_id).and_then(Leg::session) else { return };
-        let Some(ours) = session.ours.as_mut().filter(|o| o.txn == Some(txn_id)) else { return };
-        ours.txn = None;
-        if status == 491 && ours.glares < MAX_GLARES {
-            ours.glares += 1;
-            // 14.1: "If the UAC is the owner of the Call-ID ... T has a randomly chosen value between 2.1 and
-            // 4 seconds in units of 10 ms", otherwise between 0 and 2 seconds.
-            let wait_ms = if caller {
-                2_100 + 10 * self.core.random.below(191)
-            } else {
-                10 * self.core.random.below(201)
-            };
-            ours.retry = Some(self.core.wake(now, ms(wait_ms), Wake::Leg(leg_id, LegTimer::Reoffer)));
-            return;
-        }
-        session.ours = None;
-        self.core.tell(Event::OfferResult { leg: LegId(leg_id), result: Err(status) });
-        // 12.2.1.2: "If the response for a request within a dialog is a 481 or a 408, the UAC SHOULD
-        // terminate the dialog", and so when none comes.
-        if matches!(status, 408 | 481) {
-            self.end_with_bye(now, leg_id, End::NoAnswer);
-        }
-    }
-
-    pub(super) fn on_reoffer_timer(&mut self, now: Now, leg_id: u64) {
-        let Some(session) = self.legs.get_mut(leg_id).and_then(Leg::session) else { return };
-        let theirs = session.theirs.is_some_and(|t| self.txns.get(t).is_some_and(super::txns::Txn::is_open));
-        let busy = theirs || session.unacked.is_some();
-        let Some(ours) = &mut session.ours else { return };
-        ours.retry = None;
-        if busy {
-            // Theirs won and is not through yet.
-            ours.retry = Some(self.core.wake(now, ms(500), Wake::Leg(leg_id, LegTimer::Reoffer)));
-            return;
-        }
-        self.send_reoffer(now, leg_id);
     }
 
     /// Sends a request of the dialog again with credentials.
@@ -395,27 +224,21 @@ impl Endpoint {
         response: &Message,
     ) -> bool {
         let Some(leg) = self.legs.get_mut(leg_id) else { return false };
-        let flow = leg.flow();
+        let flow = leg.flow(&self.core);
         let (Some(auth), Some(dialog)) = (&mut leg.auth, &mut leg.dialog) else { return false };
         let Some((name, value)) = auth::answer(&mut self.core.random, auth, response, request) else {
             return false;
         };
-        let Some(local) = self.core.local(flow.listener) else { return false };
         let cseq = dialog.next_cseq();
-        let txn = self.txns.start_client(&mut self.core, now, owner, flow, method, |_, branch| {
-            let changes = Changes { uri: None, local, branch, cseq, header: Some((name, &value)) };
+        let txn = self.txns.start_client(&mut self.core, now, owner, flow, method, |_, listener, branch| {
+            let headers = &[(name, value.as_str())];
+            let changes = Changes { uri: None, listener, before: listener, branch, cseq, headers };
             compose::again(request, &changes).unwrap_or_default()
         });
-        if let Phase::Talking(session) = &mut leg.phase {
-            match owner {
-                Owner::Offer(_) => {
-                    if let Some(ours) = &mut session.ours {
-                        ours.txn = Some(txn);
-                    }
-                }
-                Owner::InLeg(_, number) => session.requests.push((number, txn)),
-                _ => {}
-            }
+        match (owner, &mut leg.ours, &mut leg.phase) {
+            (Owner::Offer(_), Some(ours), _) => ours.txn = Some(txn),
+            (Owner::InLeg(_, number), _, Phase::Talking(session)) => session.requests.push((number, txn)),
+            _ => {}
         }
         true
     }
@@ -425,27 +248,34 @@ impl Endpoint {
         now: Now,
         leg_id: u64,
         method: &str,
+        headers: &[(&str, &str)],
         body: Option<(&str, &[u8])>,
     ) -> Option<u64> {
         let full = self.txns.len() >= self.core.config.max_transactions;
         let leg = self.legs.get_mut(leg_id)?;
-        let flow = leg.flow();
+        let flow = leg.flow(&self.core);
         let dialog = leg.dialog.as_mut()?;
         let Phase::Talking(session) = &mut leg.phase else { return None };
-        let ours = ["INVITE", "ACK", "CANCEL", "BYE", "UPDATE"];
+        let ours = ["INVITE", "ACK", "CANCEL", "BYE", "UPDATE", "PRACK"];
         if full || ours.contains(&method) || session.bye.is_some() || !crate::wire::text::is_token(method) {
             return None;
         }
-        let local = self.core.local(flow.listener)?;
         let cseq = dialog.next_cseq();
         self.next_request += 1;
         let number = self.next_request;
         let known = Method::recognise(method).known().unwrap_or(Method::Other(""));
         let owner = Owner::InLeg(leg_id, number);
-        let txn = self.txns.start_client(&mut self.core, now, owner, flow, known, |core, branch| {
-            // 12.1.1: target refresh requests and those that make a usage carry a Contact.
-            core.in_dialog(dialog, flow.listener, method, cseq, branch, |w| w.contact(local)).finish(body)
-        });
+        let txn =
+            self.txns.start_client(&mut self.core, now, owner, flow, known, |core, listener, branch| {
+                // 12.1.1: target refresh requests and those that make a usage carry a Contact.
+                core.in_dialog(dialog, flow.listener, method, cseq, branch, |w| {
+                    w.contact(listener);
+                    for (name, value) in headers {
+                        w.foreign(name, value);
+                    }
+                })
+                .finish(body)
+            });
         session.requests.push((number, txn));
         Some(number)
     }
@@ -458,21 +288,25 @@ impl Endpoint {
         (leg_id, number): (u64, u64),
         method: Method<'static>,
         request: &Bytes,
-        response: Option<&Message>,
+        response: Result<&Message, RequestFailure>,
     ) {
         if let Some(session) = self.legs.get_mut(leg_id).and_then(Leg::session) {
             session.requests.retain(|(_, txn)| *txn != txn_id);
         }
-        let status = response.map_or(408, Message::status);
-        if let Some(response) = response
+        let status = response.map_or_else(RequestFailure::status, Message::status);
+        if let Ok(response) = response
             && matches!(status, 401 | 407)
             && self.retry_in_dialog(now, leg_id, method, Owner::InLeg(leg_id, number), request, response)
         {
             return;
         }
-        let result = response.cloned().ok_or(RequestFailure::Timeout);
+        let result = response.cloned();
         self.core.tell(Event::Response { request: number, result });
-        if matches!(status, 408 | 481) && self.legs.get_mut(leg_id).and_then(Leg::session).is_some() {
+        // 12.2.1.2; but an OPTIONS asks whether the other side is there, and its user judges the answer.
+        if matches!(status, 408 | 481)
+            && method != Method::Options
+            && self.legs.get_mut(leg_id).and_then(Leg::session).is_some()
+        {
             self.end_with_bye(now, leg_id, End::NoAnswer);
         }
     }
@@ -483,7 +317,7 @@ impl Endpoint {
         if !matches!(leg.phase, Phase::Talking(_)) {
             return None;
         }
-        let flow = leg.flow();
+        let flow = leg.flow(&self.core);
         Some(DialogRecord {
             call_id: dialog.call_id.to_string(),
             local: dialog.local.to_string(),
@@ -493,7 +327,7 @@ impl Endpoint {
             local_cseq: dialog.local_cseq,
             remote_cseq: dialog.remote_cseq,
             listener: flow.listener,
-            destination: flow.to,
+            destination: flow.remote,
         })
     }
 }

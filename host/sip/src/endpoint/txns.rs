@@ -11,9 +11,11 @@ use cordboard_base::map::HashState;
 use cordboard_base::{Map, Now, TimerId};
 
 use super::compose;
-use super::core::{Core, Flow, Wake, minted_slot};
+use super::core::{Core, Wake, minted_slot};
 use super::slots::Slots;
+use super::types::{Flow, Listener, RequestFailure};
 use crate::transaction::{Action, Class, Input, Timer, client, invite_client, invite_server, server};
+use crate::transport::Transport;
 use crate::wire::{MAGIC_COOKIE, Message, Method, Name};
 
 /// The machine of one transaction and its state.
@@ -91,8 +93,10 @@ pub(super) struct Accepted {
 pub(super) struct Txn {
     pub(super) machine: Machine,
     pub(super) owner: Owner,
-    /// Over TCP nothing is repeated; all is UDP today.
-    pub(super) reliable: bool,
+    /// Over a stream nothing is repeated.
+    reliable: bool,
+    /// The UDP listener to fall back to when no connection can be made (18.1.1).
+    datagrams: Option<u16>,
     pub(super) flow: Flow,
     /// Client: our branch. Server: what identifies the request, see [`identity`].
     branch: Box<str>,
@@ -122,8 +126,8 @@ pub(super) enum Told {
     Nothing,
     /// Hand the message up.
     Deliver,
-    /// The transaction is over without an answer.
-    TimedOut(Box<Txn>),
+    /// The transaction is over without an answer, and why.
+    Over(Box<Txn>, RequestFailure),
 }
 
 /// Names a received request for matching (17.2.3).
@@ -170,7 +174,8 @@ impl Txns {
     /// 2543 clients keep the same (Request-URI, From tag, Call-ID, CSeq number).
     pub(super) fn identity<'a>(&self, request: &'a Message, method: Method<'_>) -> Option<Identity<'a>> {
         let via = request.top_via()?;
-        let port = via.port.unwrap_or(5060);
+        let port =
+            via.port.unwrap_or_else(|| Transport::named(via.transport).unwrap_or_default().default_port());
         let branch = match via.branch.filter(|b| b.starts_with(MAGIC_COOKIE)) {
             Some(branch) => std::borrow::Cow::Borrowed(branch),
             None => {
@@ -228,23 +233,73 @@ impl Txns {
         core: &mut Core,
         now: Now,
         owner: Owner,
-        flow: Flow,
+        mut flow: Flow,
         method: Method<'static>,
-        compose: impl FnOnce(&mut Core, &str) -> Vec<u8>,
+        compose: impl Fn(&mut Core, Listener, &str) -> Vec<u8>,
     ) -> u64 {
         let branch = core.mint(MAGIC_COOKIE, self.slots.next_id());
-        let last = Bytes::from(compose(core, &branch));
+        let mut listener = core.listener(flow.listener).unwrap_or(Listener::udp(flow.listener, flow.remote));
+        let mut last = compose(core, listener, &branch);
+        let mut datagrams = None;
+        // 18.1.1: a request that would not fit into one packet goes by a stream, where that is wanted.
+        let above = core.config.stream_above_bytes;
+        if above > 0
+            && last.len() > above
+            && listener.transport == Transport::Udp
+            && matches!(owner, Owner::Leg(_) | Owner::Request(_))
+            && let Some(tcp) = core.listener_for(Transport::Tcp, listener.id)
+        {
+            datagrams = Some(listener.id);
+            listener = tcp;
+            flow.listener = tcp.id;
+            last = compose(core, listener, &branch);
+        }
         let (machine, start) = if method == Method::Invite {
             (Machine::InviteClient(invite_client::State::Calling), invite_client::START)
         } else {
             (Machine::Client(client::State::Trying), client::START)
         };
         let mut txn = Txn::new(machine, owner, flow, branch);
-        txn.last = last;
+        txn.last = last.into();
         txn.method = method;
-        let id = self.slots.insert(txn);
+        txn.datagrams = datagrams;
+        txn.reliable = listener.transport.is_reliable();
+        let id = self.insert(core, txn);
         self.act(core, now, id, start);
         id
+    }
+
+    fn insert(&mut self, core: &mut Core, txn: Txn) -> u64 {
+        let (reliable, flow) = (txn.reliable, txn.flow);
+        let id = self.slots.insert(txn);
+        if reliable {
+            core.flows.attach(flow, id);
+        }
+        id
+    }
+
+    /// 18.1.1: the request that was sent by TCP for its size alone goes by UDP after all. False when it was not.
+    pub(super) fn send_by_udp(&mut self, core: &mut Core, now: Now, id: u64) -> bool {
+        let Some(txn) = self.slots.get_mut(id) else { return false };
+        let Some(listener) = txn.datagrams.take().and_then(|udp| core.listener(udp)) else { return false };
+        let Some(before) = core.listener(txn.flow.listener) else { return false };
+        let number = compose::find(&txn.last, "CSeq").and_then(|c| c.split(' ').next()?.parse().ok());
+        let changes = compose::Changes {
+            uri: None,
+            listener,
+            before,
+            branch: &txn.branch,
+            cseq: number.unwrap_or(1),
+            headers: &[],
+        };
+        let Some(request) = compose::again(&txn.last, &changes) else { return false };
+        txn.last = request.into();
+        txn.flow.listener = listener.id;
+        txn.reliable = false;
+        core.send(txn.flow, &txn.last);
+        let timer = if txn.method == Method::Invite { Timer::A } else { Timer::E };
+        self.act(core, now, id, &[Action::Start(timer)]);
+        true
     }
 
     /// Starts the CANCEL of an INVITE of ours; it has the INVITE's branch (9.1).
@@ -257,7 +312,8 @@ impl Txns {
         txn.method = Method::Cancel;
         txn.last = Bytes::from(bytes);
         txn.key = Some(key);
-        let id = self.slots.insert(txn);
+        txn.reliable = target.reliable;
+        let id = self.insert(core, txn);
         self.by_key.entry(key).or_insert(id);
         self.act(core, now, id, client::START);
         // 9.1: without a final response within 64 T1 the INVITE counts as cancelled.
@@ -272,7 +328,6 @@ impl Txns {
         identity: &Identity<'_>,
         request: &Message,
         flow: Flow,
-        reliable: bool,
     ) -> u64 {
         let invite = request.method() == Method::Invite;
         let machine = if invite {
@@ -281,7 +336,7 @@ impl Txns {
             Machine::Server(server::State::Trying)
         };
         let mut txn = Txn::new(machine, Owner::Nobody, flow, identity.branch.as_ref().into());
-        txn.reliable = reliable;
+        txn.reliable = core.is_reliable(flow.listener);
         txn.method = request.method().known().unwrap_or(Method::Other(""));
         txn.sent_by = (identity.host.into(), identity.port);
         txn.key = Some(identity.key);
@@ -290,7 +345,7 @@ impl Txns {
             txn.merged = self.merge_key(flow.listener, request);
         }
         let merged = txn.merged;
-        let id = self.slots.insert(txn);
+        let id = self.insert(core, txn);
         match self.by_key.entry(identity.key) {
             std::collections::hash_map::Entry::Vacant(e) => {
                 e.insert(id);
@@ -363,7 +418,7 @@ impl Txns {
     fn act(&mut self, core: &mut Core, now: Now, id: u64, actions: &[Action]) -> Told {
         let Some(txn) = self.slots.get_mut(id) else { return Told::Nothing };
         let mut told = Told::Nothing;
-        let mut unanswered = false;
+        let mut unanswered = None;
         for action in actions {
             match action {
                 Action::Send => core.send(txn.flow, &txn.last),
@@ -388,14 +443,15 @@ impl Txns {
                     core.stop(&mut txn.limit);
                 }
                 Action::Deliver => told = Told::Deliver,
-                Action::TimedOut | Action::Unsent => unanswered = true,
+                Action::TimedOut => unanswered = Some(RequestFailure::Timeout),
+                Action::Unsent => unanswered = Some(RequestFailure::Unreachable),
             }
         }
         if txn.machine.is_over() {
             let gone = self.remove(core, id);
-            if let Some(txn) = gone.filter(|_| unanswered) {
+            if let (Some(txn), Some(why)) = (gone, unanswered) {
                 core.totals.timed_out += 1;
-                told = Told::TimedOut(txn);
+                told = Told::Over(txn, why);
             }
         }
         told
@@ -426,6 +482,9 @@ impl Txns {
         let mut txn = self.slots.remove(id)?;
         core.stop(&mut txn.repeat);
         core.stop(&mut txn.limit);
+        if txn.reliable {
+            core.flows.detach(txn.flow, id);
+        }
         if let Some(key) = txn.key {
             if self.by_key.get(&key) == Some(&id) {
                 self.by_key.remove(&key);
@@ -453,6 +512,7 @@ impl Txn {
             machine,
             owner,
             reliable: false,
+            datagrams: None,
             flow,
             branch,
             sent_by: (Box::default(), 0),
@@ -477,6 +537,11 @@ impl Txn {
     /// The request's method; `Other("")` for one without a name of its own.
     pub(super) fn method(&self) -> Method<'static> {
         self.method
+    }
+
+    /// The port of the request's sent-by, or that of its transport.
+    pub(super) fn sent_by_port(&self) -> u16 {
+        self.sent_by.1
     }
 
     /// Whether we sent the request.

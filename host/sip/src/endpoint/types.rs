@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::transport::Transport;
 use crate::wire::Message;
 
 /// How an endpoint is set up. Fixed for its life.
@@ -26,6 +27,13 @@ pub struct Config {
     pub shard: u8,
     /// The value of User-Agent and Server; left out when empty.
     pub user_agent: String,
+    /// The session interval that we ask for and grant (RFC 4028), seconds; 0: no session timers.
+    pub session_expires_s: u32,
+    /// Requests for less get 422 (RFC 4028 9); at least 90.
+    pub min_se_s: u32,
+    /// Requests outside dialogs that are longer go to a UDP target by TCP, when there is a TCP listener, and
+    /// by UDP if no connection can be made (RFC 3261 18.1.1); 0 for never.
+    pub stream_above_bytes: usize,
 }
 
 impl Default for Config {
@@ -39,17 +47,50 @@ impl Default for Config {
             max_legs: 50_000,
             shard: 0,
             user_agent: String::new(),
+            session_expires_s: 180,
+            min_se_s: 90,
+            stream_above_bytes: 0,
         }
     }
 }
 
-/// One bound socket.
+/// One bound socket. UDP and TCP on one port are two.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Listener {
     /// The shell's name for it.
     pub id: u16,
+    /// What is spoken there, and on the connections that are made in its name.
+    pub transport: Transport,
     /// Its address as advertised in Via and Contact.
     pub local: SocketAddr,
+}
+
+impl Listener {
+    /// A UDP socket.
+    #[must_use]
+    pub const fn udp(id: u16, local: SocketAddr) -> Self {
+        Self { id, transport: Transport::Udp, local }
+    }
+}
+
+/// A way to somebody: through which listener, to which address, and on which connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Flow {
+    /// The listener, which says the transport.
+    pub listener: u16,
+    /// The other end.
+    pub remote: SocketAddr,
+    /// The shell's number of a connection, never used twice in its life; none for UDP, and for a stream that
+    /// the shell is to choose or to make.
+    pub connection: Option<u64>,
+}
+
+impl Flow {
+    /// Datagrams to an address; on a listener of streams, whatever connection leads there.
+    #[must_use]
+    pub const fn udp(listener: u16, remote: SocketAddr) -> Self {
+        Self { listener, remote, connection: None }
+    }
 }
 
 /// One INVITE usage: a call's side that this endpoint holds. Never used again within a process.
@@ -92,24 +133,17 @@ impl fmt::Debug for TxnId {
     }
 }
 
+/// One accepted transfer, to be reported on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ReferId(pub(super) u64);
+
 /// Bytes for a socket.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Datagram {
-    /// The socket to send from.
-    pub listener: u16,
-    /// Where to.
-    pub to: SocketAddr,
+    /// Out of which socket or connection, and where to.
+    pub flow: Flow,
     /// One whole SIP message.
     pub bytes: Vec<u8>,
-}
-
-/// Where a request came from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Source {
-    /// The socket it came in by.
-    pub listener: u16,
-    /// The address it came from.
-    pub remote: SocketAddr,
 }
 
 /// What the endpoint wants done.
@@ -129,9 +163,26 @@ pub enum Event {
         /// The new leg.
         leg: LegId,
         /// Where it came from.
-        source: Source,
+        source: Flow,
         /// The INVITE.
         request: Message,
+        /// The confirmed leg that it is to take the place of (RFC 3891): answer it and hang that leg up.
+        replaces: Option<LegId>,
+    },
+    /// The other side asks us to call somebody else for it: `accept_refer`, or `respond` with a failure.
+    Refer {
+        /// The leg.
+        leg: LegId,
+        /// Names the request.
+        txn: TxnId,
+        /// Whom to call: the URI of Refer-To without its headers.
+        target: String,
+        /// The value of the Replaces header that the call is to have (RFC 3891).
+        replaces: Option<String>,
+        /// Referred-By, to be passed on (RFC 3892).
+        referred_by: Option<String>,
+        /// Nothing is to be reported (RFC 4488).
+        quiet: bool,
     },
     /// A provisional response, 101 to 199, to our INVITE.
     Progress {
@@ -195,7 +246,7 @@ pub enum Event {
         /// The leg, for requests inside a dialog.
         leg: Option<LegId>,
         /// Where it came from.
-        source: Source,
+        source: Flow,
         /// The request.
         request: Message,
     },
@@ -227,6 +278,8 @@ pub enum Event {
 pub enum RequestFailure {
     /// Nothing within 64 times T1 (Timer F).
     Timeout,
+    /// No connection could be made, or it broke before anything came back.
+    Unreachable,
     /// No address to send to: the target is a name that only DNS could resolve.
     NoDestination,
     /// The endpoint is at its limit of transactions.
@@ -235,6 +288,17 @@ pub enum RequestFailure {
     LegGone,
     /// The method, the target or a header holds what SIP does not allow there.
     BadValue,
+}
+
+impl RequestFailure {
+    /// The status that stands for it (RFC 3261 8.1.3.1).
+    #[must_use]
+    pub const fn status(self) -> u16 {
+        match self {
+            Self::Timeout => 408,
+            _ => 503,
+        }
+    }
 }
 
 /// How a leg was ended by the other side or by the protocol.
@@ -246,7 +310,10 @@ pub enum End {
     Cancelled(Message),
     /// Our 2xx never got its ACK; BYE was sent (RFC 3261 13.3.1.4).
     NoAck,
-    /// A request inside the dialog timed out or got 481 (RFC 3261 12.2.1.2); BYE was sent.
+    /// A reliable provisional response never got its PRACK; 504 was sent (RFC 3262 3).
+    NoPrack,
+    /// A request inside the dialog timed out or got 481 (RFC 3261 12.2.1.2), or nobody refreshed the session
+    /// (RFC 4028 10); BYE was sent.
     NoAnswer,
 }
 
@@ -292,8 +359,10 @@ pub struct Invite {
     pub listener: u16,
     /// The request URI.
     pub target: String,
-    /// Where to send; else the target's address.
+    /// Where to send; else the target's address, by the transport that it asks for.
     pub destination: Option<SocketAddr>,
+    /// The connection to `destination` to send on, for a phone that registered over it.
+    pub connection: Option<u64>,
     /// The From, a name-addr without tag.
     pub from: String,
     /// The To, a name-addr without tag.
@@ -323,8 +392,10 @@ pub struct OutRequest {
     pub method: String,
     /// The request URI.
     pub target: String,
-    /// Where to send; else the target's address.
+    /// Where to send; else the target's address, by the transport that it asks for.
     pub destination: Option<SocketAddr>,
+    /// The connection to `destination` to send on, for a phone that registered over it.
+    pub connection: Option<u64>,
     /// The From, a name-addr without tag.
     pub from: String,
     /// The To, a name-addr without tag.
@@ -375,6 +446,10 @@ pub struct Counts {
     pub timers: usize,
     /// Out-of-dialog requests of ours without a final response.
     pub requests: usize,
+    /// Transfers that are reported on.
+    pub refers: usize,
+    /// Connections that are open or asked for.
+    pub flows: usize,
     /// Datagrams received, keep-alives included.
     pub received: u64,
     /// Datagrams sent.
@@ -391,4 +466,6 @@ pub struct Counts {
     pub refused_full: u64,
     /// Transactions that timed out.
     pub timed_out: u64,
+    /// Sessions kept alive by a refresh, ours or theirs (RFC 4028).
+    pub refreshed: u64,
 }

@@ -2,20 +2,20 @@
 //! and redirects (RFC 3261 8.1.3, 9.1, 13.2, 22).
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
 
 use bytes::Bytes;
 use cordboard_base::{Now, ms};
 
 use super::compose::{self, Changes, SDP, Writer};
-use super::core::{Core, Flow, LegTimer, Wake};
-use super::leg::{Auth, Calling, Cancelling, Leg, Phase, Session, flow};
+use super::core::{Core, LegTimer, Wake};
+use super::leg::{Auth, Calling, Cancelling, Leg, Phase, Session};
 use super::txns::{Accepted, Machine, Owner, Txn};
-use super::types::{Event, Full, Invite, LegId};
+use super::types::{Event, Flow, Full, Invite, LegId, RequestFailure};
 use super::{Endpoint, auth};
 use crate::dialog::{Dialog, path};
 use crate::transaction::invite_client::State;
-use crate::wire::{MAGIC_COOKIE, Message, Method, Name, NameAddr, Uri};
+use crate::transport::Hop;
+use crate::wire::{MAGIC_COOKIE, Message, Method, Name, NameAddr, Uri, text};
 
 /// Headers that the endpoint writes itself; a caller that names one has made a mistake.
 const OWN_HEADERS: [&str; 7] = ["Via", "From", "To", "Call-ID", "CSeq", "Content-Length", "Content-Type"];
@@ -51,25 +51,27 @@ impl Endpoint {
         if !is_writable(&invite.target, names, invite.call_id.as_deref(), headers()) {
             return Err(Full::BadValue);
         }
-        let local = self.core.local(invite.listener).ok_or(Full::NoDestination)?;
         let routes = headers().filter(|(n, _)| n.eq_ignore_ascii_case("Route")).map(|(_, v)| v);
-        let to = invite.destination.or(path(&invite.target, routes).next_hop).ok_or(Full::NoDestination)?;
-        let peer = flow(invite.listener, to);
+        let hop = path(&invite.target, routes).hop;
+        let peer = self
+            .first_flow(invite.listener, invite.destination, invite.connection, hop)
+            .map_err(|_| Full::NoDestination)?;
         let leg_id = self.legs.next_id();
         let tag = self.core.mint("", leg_id);
         let call_id: Box<str> = match &invite.call_id {
             Some(id) => id.as_str().into(),
             None => self.core.mint_call_id(),
         };
+        let expires_s = self.core.config.session_expires_s;
         let txn = self.txns.start_client(
             &mut self.core,
             now,
             Owner::Leg(leg_id),
             peer,
             Method::Invite,
-            |core, branch| {
+            |core, listener, branch| {
                 let mut w = Writer::request("INVITE", &invite.target);
-                w.via(local, branch);
+                w.via(listener, branch);
                 if !headers().any(|(n, _)| n.eq_ignore_ascii_case("Max-Forwards")) {
                     w.header("Max-Forwards", "70");
                 }
@@ -78,9 +80,14 @@ impl Endpoint {
                 w.header("Call-ID", &call_id);
                 w.cseq(1, "INVITE");
                 if !headers().any(|(n, _)| n.eq_ignore_ascii_case("Contact")) {
-                    w.contact(local);
+                    w.contact(listener);
                 }
                 w.header("Allow", compose::ALLOW);
+                let supported = compose::supported(&core.config, invite.sdp.is_some());
+                w.header("Supported", supported);
+                if expires_s > 0 {
+                    w.header("Session-Expires", &expires_s.to_string());
+                }
                 core.write_agent(&mut w, "User-Agent");
                 for (name, value) in headers() {
                     w.header(name, value);
@@ -97,6 +104,7 @@ impl Endpoint {
             silent: None,
             targets: VecDeque::new(),
             seen: Vec::new(),
+            early: Vec::new(),
         };
         self.legs.insert(Leg {
             tag,
@@ -106,6 +114,13 @@ impl Endpoint {
             peer,
             auth: invite.credentials.map(Auth::from),
             dialog: None,
+            ours: None,
+            theirs: None,
+            timer: None,
+            min_se_s: 0,
+            allows_update: false,
+            referred: false,
+            said: invite.sdp.map(Into::into),
             phase: Phase::Calling(calling),
         });
         if invite.silent_first && invite.silent_target_ms > 0 {
@@ -123,7 +138,7 @@ impl Endpoint {
             Phase::Calling(calling) if calling.txn == txn => {
                 calling.provisional = true;
                 self.core.stop(&mut calling.silent);
-                if response.status() > 100 {
+                if response.status() > 100 && self.is_news(now, txn, leg_id, response) {
                     self.core.tell(Event::Progress {
                         leg: LegId(leg_id),
                         status: response.status(),
@@ -165,9 +180,12 @@ impl Endpoint {
             return self.hang_up_stranger(now, txn_id, response);
         };
         let (uri, local) = dialog_parts(txn);
+        let tag = response.to().and_then(|t| t.tag()).unwrap_or("");
+        let mut early = None;
         let (offered, crossed) = match &mut leg.phase {
             Phase::Calling(calling) if calling.txn == txn_id => {
                 self.core.stop(&mut calling.silent);
+                early = calling.early.drain(..).find(|e| *e.dialog.remote_tag == *tag);
                 (calling.offered, false)
             }
             Phase::Cancelling(cancelling) if cancelling.txn == txn_id => (cancelling.offered, true),
@@ -182,8 +200,15 @@ impl Endpoint {
             // 13.2.2.4: the 2xx of another fork, after the first one was taken.
             _ => return self.hang_up_stranger(now, txn_id, response),
         };
-        leg.dialog = Some(Dialog::caller(&local, leg.invite_cseq, response, &uri));
+        let mut dialog = Dialog::caller(&local, leg.invite_cseq, response, &uri);
+        if let Some(early) = early {
+            // 13.2.2.4: the route set is computed anew; the numbers go on.
+            dialog.local_cseq = early.dialog.local_cseq;
+            dialog.remote_cseq = early.dialog.remote_cseq;
+        }
+        leg.dialog = Some(dialog);
         leg.phase = Phase::Talking(Session::default());
+        self.timer_granted(now, leg_id, response);
         if crossed {
             // A 200 met our CANCEL: "the UAC ... MUST ... send an ACK ... and a BYE" (9.1, 15).
             self.send_ack(txn_id, leg_id, response, None);
@@ -201,7 +226,7 @@ impl Endpoint {
     pub(super) fn send_ack(&mut self, txn_id: u64, leg_id: u64, response: &Message, sdp: Option<&str>) {
         let Some(leg) = self.legs.get(leg_id) else { return };
         let Some(dialog) = &leg.dialog else { return };
-        let (flow, cseq) = (leg.flow(), response.cseq().map_or(1, |(n, _)| n));
+        let (flow, cseq) = (leg.flow(&self.core), response.cseq().map_or(1, |(n, _)| n));
         let Some(txn) = self.txns.get_mut(txn_id) else { return };
         acknowledge(&mut self.core, txn, dialog, flow, cseq, sdp);
     }
@@ -212,13 +237,12 @@ impl Endpoint {
         let (uri, local) = dialog_parts(txn);
         let cseq = response.cseq().map_or(1, |(n, _)| n);
         let mut dialog = Dialog::caller(&local, cseq, response, &uri);
-        let to = dialog.path().next_hop.unwrap_or(txn.flow.to);
-        let flow = Flow { listener: txn.flow.listener, to };
+        let flow = self.core.flow_in_dialog(txn.flow, &dialog.path());
         acknowledge(&mut self.core, txn, &dialog, flow, cseq, None);
         self.send_bye_of(now, &mut dialog, flow, Owner::Nobody, None);
     }
 
-    /// A final failure of an INVITE of ours, or none at all (`response` is `None`).
+    /// A final failure of an INVITE of ours, or why there is none.
     ///
     /// `request` is the INVITE that failed.
     pub(super) fn on_invite_failure(
@@ -227,7 +251,7 @@ impl Endpoint {
         leg_id: u64,
         txn: u64,
         request: &Bytes,
-        response: Option<&Message>,
+        response: Result<&Message, RequestFailure>,
     ) {
         let Some(leg) = self.legs.get_mut(leg_id) else { return };
         let calling = match &mut leg.phase {
@@ -239,18 +263,30 @@ impl Endpoint {
             _ => return,
         };
         self.core.stop(&mut calling.silent);
-        let status = response.map_or(408, Message::status);
-        if let Some(response) = response {
+        let status = response.map_or_else(RequestFailure::status, Message::status);
+        if let Ok(response) = response {
             if matches!(status, 401 | 407)
                 && let Some(auth) = &mut leg.auth
                 && let Some((name, value)) = auth::answer(&mut self.core.random, auth, response, request)
             {
-                let to = leg.peer.to;
-                return self.send_invite_again(now, leg_id, request, None, to, Some((name, &value)));
+                let to = leg.peer;
+                return self.send_invite_again(now, leg_id, request, None, to, &[(name, &value)]);
+            }
+            // RFC 4028 7.3: the interval was too small for somebody on the way.
+            if status == 422
+                && let Some(min_se_s) = response.header(Name::MinSe).and_then(text::number)
+                && min_se_s > leg.min_se_s
+            {
+                leg.min_se_s = min_se_s;
+                let (to, value) = (leg.peer, min_se_s.to_string());
+                let headers = [("Session-Expires", value.as_str()), ("Min-SE", value.as_str())];
+                return self.send_invite_again(now, leg_id, request, None, to, &headers);
             }
             if (300..400).contains(&status) && calling.redirects > 0 {
                 calling.redirects -= 1;
-                for (i, uri) in contacts(response, &calling.seen).into_iter().enumerate() {
+                for (i, uri) in
+                    contacts(&self.core, leg.peer.listener, response, &calling.seen).into_iter().enumerate()
+                {
                     calling.seen.push(uri.clone());
                     // Better than what is left of an earlier redirect: it is newer.
                     calling.targets.insert(i, uri);
@@ -265,11 +301,13 @@ impl Endpoint {
             return;
         }
         let reason = match response {
-            None => "no answer: the INVITE timed out (Timer B)".to_owned(),
-            Some(r) => format!("{} {}", r.status(), r.reason()),
+            Err(RequestFailure::Timeout) => "no answer: the INVITE timed out (Timer B)".to_owned(),
+            Err(_) => "no connection to the target could be made, or it broke".to_owned(),
+            Ok(r) => format!("{} {}", r.status(), r.reason()),
         };
         self.legs.remove(leg_id);
-        self.core.tell(Event::Rejected { leg: LegId(leg_id), status, response: response.cloned(), reason });
+        let response = response.ok().cloned();
+        self.core.tell(Event::Rejected { leg: LegId(leg_id), status, response, reason });
     }
 
     /// 8.1.3.4: "To create a request based on a contact address in a 3xx response, a UAC MUST copy the
@@ -278,9 +316,12 @@ impl Endpoint {
         let Some(leg) = self.legs.get_mut(leg_id) else { return false };
         let Phase::Calling(calling) = &mut leg.phase else { return false };
         let Some(uri) = calling.targets.pop_front() else { return false };
-        let Some(to) = Uri::parse(&uri).ok().and_then(|u| u.socket_addr()) else { return false };
+        let hop = Uri::parse(&uri).ok().and_then(|u| Hop::of(&u));
+        let Some(to) = hop.and_then(|hop| self.core.flow_to_contact(leg.peer.listener, hop)) else {
+            return false;
+        };
         let silent_ns = calling.silent_target_ns;
-        self.send_invite_again(now, leg_id, request, Some(&uri), to, None);
+        self.send_invite_again(now, leg_id, request, Some(&uri), to, &[]);
         if silent_ns > 0 {
             self.await_sign(now, leg_id, silent_ns);
         }
@@ -303,24 +344,25 @@ impl Endpoint {
         leg_id: u64,
         request: &Bytes,
         uri: Option<&str>,
-        to: SocketAddr,
-        header: Option<(&str, &str)>,
+        to: Flow,
+        headers: &[(&str, &str)],
     ) {
         let Some(leg) = self.legs.get_mut(leg_id) else { return };
         let Phase::Calling(calling) = &mut leg.phase else { return };
-        let Some(local) = self.core.local(leg.peer.listener) else { return };
+        let Some(before) = self.core.listener(leg.peer.listener) else { return };
         leg.invite_cseq += 1;
-        leg.peer.to = to;
+        leg.peer = to;
         let cseq = leg.invite_cseq;
         calling.provisional = false;
+        calling.early.clear();
         calling.txn = self.txns.start_client(
             &mut self.core,
             now,
             Owner::Leg(leg_id),
             leg.peer,
             Method::Invite,
-            |_, branch| {
-                let changes = Changes { uri, local, branch, cseq, header };
+            |_, listener, branch| {
+                let changes = Changes { uri, listener, before, branch, cseq, headers };
                 compose::again(request, &changes).unwrap_or_default()
             },
         );
@@ -371,7 +413,7 @@ impl Endpoint {
 }
 
 /// The Request-URI and the From of an INVITE of ours.
-fn dialog_parts(txn: &Txn) -> (String, String) {
+pub(super) fn dialog_parts(txn: &Txn) -> (String, String) {
     let uri = compose::start_line(&txn.last).map_or("", |(_, uri, _)| uri);
     (uri.to_owned(), compose::find(&txn.last, "From").unwrap_or("").to_owned())
 }
@@ -398,14 +440,14 @@ fn acknowledge(core: &mut Core, txn: &mut Txn, dialog: &Dialog, flow: Flow, cseq
 }
 
 /// The contacts of a 3xx that we can reach and have not seen, best first.
-fn contacts(response: &Message, seen: &[String]) -> Vec<String> {
+fn contacts(core: &Core, listener: u16, response: &Message, seen: &[String]) -> Vec<String> {
     let mut found: Vec<(u16, &str)> = Vec::new();
     for contact in response.contacts() {
         // 19.1.1: headers of a URI are for a form, and may not stand in a Request-URI.
         let uri = contact.uri.split('?').next().unwrap_or("");
         let Ok(parsed) = Uri::parse(uri) else { continue };
         let known = |other: &str| Uri::parse(other).is_ok_and(|o| o.same_as(&parsed));
-        if parsed.socket_addr().is_some()
+        if Hop::of(&parsed).and_then(|hop| core.flow_to_contact(listener, hop)).is_some()
             && !seen.iter().any(|s| known(s))
             && !found.iter().any(|f| known(f.1))
         {

@@ -6,40 +6,57 @@ use super::Endpoint;
 use super::compose::{self, SDP};
 use super::core::{LegTimer, Wake};
 use super::leg::{Leg, Phase, Ringing, Session, Unacked};
+use super::reliable::Wants;
 use super::txns::Owner;
-use super::types::{End, Event, LegId, Source};
+use super::types::{End, Event, Flow, LegId};
 use crate::dialog::Dialog;
 use crate::transaction::{Class, Input};
 use crate::wire::{Builder, Message, Method, Name};
 
 impl Endpoint {
     /// A new INVITE outside any dialog, screened and with its transaction.
-    pub(super) fn on_new_invite(&mut self, now: Now, txn_id: u64, source: Source, request: &Message) {
+    pub(super) fn on_new_invite(&mut self, now: Now, txn_id: u64, source: Flow, request: &Message) {
         if self.legs.len() >= self.core.config.max_legs {
             self.core.totals.refused_full += 1;
             let after = (1 + self.core.random.below(5)).to_string();
             return self.respond_with(now, txn_id, 503, |b| b.header(Name::RetryAfter, &after));
         }
+        if self.refuses_interval(now, txn_id, request) {
+            return;
+        }
+        let Ok(replaces) = self.replaced(now, txn_id, request) else { return };
         let leg_id = self.legs.next_id();
         let tag = self.core.mint("", leg_id);
         let dialog = Dialog::callee(request, &tag);
         let Some(txn) = self.txns.get_mut(txn_id) else { return };
         txn.owner = Owner::Leg(leg_id);
         txn.to_tag = tag.clone();
-        let peer = super::leg::flow(source.listener, source.remote);
         self.legs.insert(Leg {
             tag,
             call_id: request.call_id().into(),
             invite_cseq: request.cseq().map_or(0, |(n, _)| n),
             caller: false,
-            peer,
+            peer: source,
             auth: None,
             dialog: Some(dialog),
-            phase: Phase::Ringing(Ringing { txn: txn_id, remind: None }),
+            ours: None,
+            theirs: None,
+            timer: None,
+            min_se_s: 0,
+            allows_update: request.headers(Name::Allow).any(|m| m == "UPDATE"),
+            referred: false,
+            said: None,
+            phase: Phase::Ringing(Ringing {
+                txn: txn_id,
+                remind: None,
+                offered: !request.body().is_empty(),
+                wants: Wants::of(request),
+                reliable: None,
+            }),
         });
         // 17.2.1: 100 at once, since how long the user takes is not known.
         self.respond_with(now, txn_id, 100, |b| b);
-        self.core.tell(Event::Incoming { leg: LegId(leg_id), source, request: request.clone() });
+        self.core.tell(Event::Incoming { leg: LegId(leg_id), source, request: request.clone(), replaces });
     }
 
     pub(super) fn send_progress(&mut self, now: Now, leg_id: u64, status: u16, sdp: Option<&str>) {
@@ -51,7 +68,9 @@ impl Endpoint {
         self.core.stop(&mut ringing.remind);
         ringing.remind = Some(self.core.wake(now, secs(60), Wake::Leg(leg_id, LegTimer::Remind)));
         let txn = ringing.txn;
-        self.respond_in_dialog(now, txn, status, sdp);
+        if !self.send_reliably(now, leg_id, status, sdp) {
+            self.respond_in_dialog(now, txn, status, sdp, |b| b);
+        }
     }
 
     /// 13.3.1.1: a provisional response is repeated every minute, so that no proxy gives the call up.
@@ -64,12 +83,15 @@ impl Endpoint {
     }
 
     pub(super) fn send_answer(&mut self, now: Now, leg_id: u64, sdp: Option<&str>) {
+        if self.hold_answer(leg_id, sdp) {
+            return;
+        }
         let Some(leg) = self.legs.get_mut(leg_id) else { return };
         let Phase::Ringing(ringing) = &mut leg.phase else { return };
         self.core.stop(&mut ringing.remind);
         let (txn, cseq) = (ringing.txn, leg.invite_cseq);
         leg.phase = Phase::Talking(Session::default());
-        self.respond_in_dialog(now, txn, 200, sdp);
+        self.accept_session(now, leg_id, txn, sdp);
         self.await_ack(now, leg_id, txn, cseq, true);
     }
 
@@ -177,8 +199,8 @@ impl Endpoint {
                 self.core.tell(Event::Ended { leg: LegId(leg_id), cause: End::Cancelled(cancel.clone()) });
             }
             Owner::Offer(leg_id) => {
-                if let Some(session) = self.legs.get_mut(leg_id).and_then(Leg::session) {
-                    session.theirs = None;
+                if let Some(leg) = self.legs.get_mut(leg_id) {
+                    leg.theirs = None;
                 }
             }
             _ => {}
@@ -186,14 +208,27 @@ impl Endpoint {
     }
 
     /// A response that makes or refreshes a dialog: with our Contact (12.1.1), and SDP if there is any.
-    pub(super) fn respond_in_dialog(&mut self, now: Now, txn_id: u64, status: u16, sdp: Option<&str>) {
-        let Some(local) = self.txns.get(txn_id).and_then(|t| self.core.local(t.flow.listener)) else {
+    pub(super) fn respond_in_dialog(
+        &mut self,
+        now: Now,
+        txn_id: u64,
+        status: u16,
+        sdp: Option<&str>,
+        more: impl FnOnce(Builder) -> Builder,
+    ) {
+        let Some(listener) = self.txns.get(txn_id).and_then(|t| self.core.listener(t.flow.listener)) else {
             return;
         };
+        let supported = compose::supported(&self.core.config, true);
         self.respond_with(now, txn_id, status, |b| {
-            let b = b.format(Name::Contact, format_args!("<sip:{local}>"));
+            let b = b.format(Name::Contact, compose::Contact(listener));
             // 13.3.1.4: the 2xx SHOULD have Allow and Supported.
-            let b = if status >= 200 { b.header(Name::Allow, compose::ALLOW) } else { b };
+            let b = if status >= 200 {
+                b.header(Name::Allow, compose::ALLOW).header(Name::Supported, supported)
+            } else {
+                b
+            };
+            let b = more(b);
             match sdp {
                 Some(sdp) => b.body(SDP, sdp.as_bytes()),
                 None => b,
@@ -214,7 +249,7 @@ impl Endpoint {
         if status > 100 && txn.to_tag.is_empty() && request.to().is_some_and(|t| t.tag().is_none()) {
             txn.to_tag = self.core.mint("", 0xffff_ffff);
         }
-        let mut builder = Builder::response_to(request, Some(txn.flow.to), status, "");
+        let mut builder = Builder::response_to(request, Some(txn.flow.remote), status, "");
         if status > 100 && !txn.to_tag.is_empty() {
             builder = builder.to_tag(&txn.to_tag);
         }

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 
 use bytes::Bytes;
 use cordboard_base::{Now, Random, ms};
-use cordboard_sip::endpoint::{Config, Counts, Endpoint, Event, Invite, LegId, Listener, Output};
+use cordboard_sip::endpoint::{Config, Counts, Endpoint, Event, Flow, Invite, LegId, Listener, Output};
 use cordboard_sip::wire::Message;
 
 pub(crate) const SDP_A: &str =
@@ -23,6 +23,14 @@ pub(crate) enum Fate {
     /// Arrives this much later than it would.
     Late(u64),
     Twice,
+}
+
+/// What is under way.
+enum Parcel {
+    Datagram(SocketAddr, SocketAddr, Bytes),
+    Stream(u64, usize, Bytes),
+    Closed(usize, Flow),
+    Failed(usize, Flow),
 }
 
 /// Decides about a datagram from its sender's number and its text.
@@ -43,7 +51,12 @@ pub(crate) struct Net {
     pub(crate) stray: VecDeque<(SocketAddr, Message)>,
     /// Every message on the wire: who sent it, and its first line.
     pub(crate) wire: Vec<(usize, String)>,
-    in_flight: BTreeMap<(u64, u64), (SocketAddr, SocketAddr, Bytes)>,
+    in_flight: BTreeMap<(u64, u64), Parcel>,
+    /// Open connections: the two ends, and their addresses.
+    pub(crate) streams: BTreeMap<u64, [(usize, SocketAddr); 2]>,
+    next_stream: u64,
+    /// Nobody takes connections.
+    pub(crate) refuse: bool,
     sequence: u64,
 }
 
@@ -59,7 +72,7 @@ impl Net {
     pub(crate) fn with(ends: usize, seed: u64, tune: impl Fn(&mut Config)) -> Self {
         let end = |i: usize| {
             let mut config = Config {
-                listeners: vec![Listener { id: 0, local: address(i) }],
+                listeners: vec![Listener::udp(0, address(i))],
                 shard: i as u8,
                 user_agent: "test".to_owned(),
                 ..Config::default()
@@ -79,6 +92,9 @@ impl Net {
             stray: VecDeque::new(),
             wire: Vec::new(),
             in_flight: BTreeMap::new(),
+            streams: BTreeMap::new(),
+            next_stream: 0,
+            refuse: false,
             sequence: 0,
         }
     }
@@ -90,17 +106,70 @@ impl Net {
                 match output {
                     Output::Event(event) => self.events[i].push_back(event),
                     Output::Send(datagram) => {
-                        assert_eq!(datagram.listener, 0);
                         let bytes = Bytes::from(datagram.bytes);
                         let message = Message::parse(bytes.clone()).expect("what we send can be read");
                         // A 400 echoes what was wrong with its request.
                         if message.status() != 400 {
                             message.check().expect("what we send is whole");
                         }
-                        self.carry(i, datagram.to, bytes, &message);
+                        if datagram.flow.listener == 0 {
+                            assert_eq!(datagram.flow.connection, None);
+                            self.carry(i, datagram.flow.remote, bytes, &message);
+                        } else {
+                            self.carry_on_stream(i, datagram.flow, bytes);
+                        }
                     }
                 }
             }
+        }
+    }
+
+    fn send_off(&mut self, delay_ms: u64, parcel: Parcel) {
+        self.sequence += 1;
+        self.in_flight.insert((self.now.after_ns(ms(delay_ms)), self.sequence), parcel);
+    }
+
+    /// As the shell does it: on the connection named, on one that leads there, or on a new one.
+    fn carry_on_stream(&mut self, from: usize, flow: Flow, bytes: Bytes) {
+        let text = String::from_utf8_lossy(&bytes);
+        self.wire.push((from, text.lines().next().unwrap_or("").to_owned()));
+        let far = |ends: &[(usize, SocketAddr); 2]| ends[usize::from(ends[0].0 == from)];
+        let number = match flow.connection {
+            Some(number) => Some(number).filter(|n| self.streams.contains_key(n)),
+            None => {
+                let leads = |s: &&u64| {
+                    let ends = &self.streams[*s];
+                    ends.iter().any(|e| e.0 == from) && far(ends).1 == flow.remote
+                };
+                let known = self.streams.keys().find(leads).copied();
+                let there = (0..self.ends.len()).find(|i| address(*i) == flow.remote && *i != from);
+                match (known, there) {
+                    (Some(number), _) => Some(number),
+                    (None, Some(there)) if !self.refuse => {
+                        self.next_stream += 1;
+                        let mut here = address(from);
+                        here.set_port(40_000 + self.next_stream as u16);
+                        self.streams.insert(self.next_stream, [(from, here), (there, flow.remote)]);
+                        Some(self.next_stream)
+                    }
+                    _ => return self.send_off(self.delay_ms.0, Parcel::Failed(from, flow)),
+                }
+            }
+        };
+        // What is sent on a connection that is gone is lost; its end has been told.
+        if let Some(number) = number {
+            let to = far(&self.streams[&number]).0;
+            self.send_off(self.delay_ms.0, Parcel::Stream(number, to, bytes));
+        }
+    }
+
+    /// Cuts a connection: what is under way on it is lost, both ends hear of it.
+    pub(crate) fn cut(&mut self, number: u64) {
+        let Some(ends) = self.streams.remove(&number) else { return };
+        self.in_flight.retain(|_, parcel| !matches!(parcel, Parcel::Stream(n, ..) if *n == number));
+        for i in 0..2 {
+            let flow = Flow { listener: 1, remote: ends[1 - i].1, connection: Some(number) };
+            self.send_off(self.delay_ms.0, Parcel::Closed(ends[i].0, flow));
         }
     }
 
@@ -124,9 +193,7 @@ impl Net {
             if let Fate::Late(more) = fate {
                 delay_ms += more;
             }
-            self.sequence += 1;
-            let due = self.now.after_ns(ms(delay_ms));
-            self.in_flight.insert((due, self.sequence), (address(from), to, bytes.clone()));
+            self.send_off(delay_ms, Parcel::Datagram(address(from), to, bytes.clone()));
         }
     }
 
@@ -137,7 +204,7 @@ impl Net {
         let text = format!("{head}\r\nContent-Length: {}\r\n\r\n{body}", body.len());
         let from = from.parse().expect("an address");
         let now = self.now;
-        self.ends[to].receive(now, 0, from, Bytes::from(text));
+        self.ends[to].receive(now, Flow::udp(0, from), Bytes::from(text));
         self.drain();
     }
 
@@ -159,10 +226,20 @@ impl Net {
             self.now = self.now.plus_ns(next - self.now.mono_ns);
         }
         if packet.is_some_and(|p| timer.is_none_or(|t| p <= t)) {
-            let (_, (from, to, bytes)) = self.in_flight.pop_first().expect("looked at above");
-            match (0..self.ends.len()).find(|i| address(*i) == to) {
-                Some(end) => self.ends[end].receive(self.now, 0, from, bytes),
-                None => self.stray.push_back((to, Message::parse(bytes).expect("readable"))),
+            match self.in_flight.pop_first().expect("looked at above").1 {
+                Parcel::Datagram(from, to, bytes) => match (0..self.ends.len()).find(|i| address(*i) == to) {
+                    Some(end) => self.ends[end].receive(self.now, Flow::udp(0, from), bytes),
+                    None => self.stray.push_back((to, Message::parse(bytes).expect("readable"))),
+                },
+                Parcel::Stream(number, end, bytes) => {
+                    if let Some(ends) = self.streams.get(&number) {
+                        let remote = ends[usize::from(ends[0].0 == end)].1;
+                        let flow = Flow { listener: 1, remote, connection: Some(number) };
+                        self.ends[end].receive(self.now, flow, bytes);
+                    }
+                }
+                Parcel::Closed(end, flow) => self.ends[end].flow_closed(self.now, flow),
+                Parcel::Failed(end, flow) => self.ends[end].flow_failed(self.now, flow),
             }
         } else {
             for end in &mut self.ends {

@@ -3,7 +3,9 @@
 mod harness;
 
 mod basic;
+mod extensions;
 mod outgoing;
 mod random;
 mod screening;
 mod session;
+mod streams;

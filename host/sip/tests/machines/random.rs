@@ -93,6 +93,7 @@ impl Model {
                     cordboard_sip::endpoint::End::Bye(_) => "bye",
                     cordboard_sip::endpoint::End::Cancelled(_) => "cancelled",
                     cordboard_sip::endpoint::End::NoAck => "no-ack",
+                    cordboard_sip::endpoint::End::NoPrack => "no-prack",
                     cordboard_sip::endpoint::End::NoAnswer => "no-answer",
                 };
                 self.end(end, leg, how, false)

@@ -1,6 +1,6 @@
 //! What comes in from outside, as raw text: what is refused and how, and where answers go.
 
-use cordboard_sip::endpoint::Event;
+use cordboard_sip::endpoint::{Event, Flow};
 use cordboard_sip::wire::Message;
 
 use crate::harness::{Net, SDP_B};
@@ -215,7 +215,7 @@ fn stray_responses_keep_alives_and_noise_are_counted_and_dropped() {
     let mut net = Net::new(1);
     let from = FROM.parse().unwrap();
     for bytes in [&b"\r\n\r\n"[..], b"", b"\0\0\0\0", b"hello", b"INVITE sip:x SIP/2.0\r\n", &[0xff; 2000]] {
-        net.ends[0].receive(net.now, 0, from, Bytes::copy_from_slice(bytes));
+        net.ends[0].receive(net.now, Flow::udp(0, from), Bytes::copy_from_slice(bytes));
     }
     let ok = "SIP/2.0 200 OK
 Via: SIP/2.0/UDP 10.0.0.1;branch=z9hG4bK0000000000aaaaaaaaaaaaaaaa
@@ -230,7 +230,7 @@ CSeq: 1 INVITE
         0,
         &ok.replace("SIP/2.0 200 OK", "ACK sip:x@10.0.0.1 SIP/2.0").replace("1 INVITE", "1 ACK"),
     );
-    net.ends[0].receive(net.now, 42, from, Bytes::from_static(b"x"));
+    net.ends[0].receive(net.now, Flow::udp(42, from), Bytes::from_static(b"x"));
     let counts = net.ends[0].counts();
     assert_eq!((counts.received, counts.unmatched, counts.sent), (9, 2, 0));
     assert!(counts.malformed >= 4, "{counts:?}");

@@ -97,6 +97,7 @@ fn shard(t: &mut Families, centre: &Centre) {
             "direction",
             &[("received", e.received), ("sent", e.sent)],
         );
+        t.counter("sip_session_refreshes_total", "sessions kept alive by a refresh (RFC 4028)", e.refreshed);
         t.counters(
             "sip_odd_messages_total",
             "SIP messages out of the ordinary",
