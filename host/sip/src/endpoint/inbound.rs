@@ -296,6 +296,9 @@ impl Endpoint {
                 {
                     return;
                 }
+                if matches!(response, Err(RequestFailure::Unreachable)) && self.bye_again(now, leg) {
+                    return;
+                }
                 self.on_bye_done(leg);
             }
             Owner::InLeg(leg, number) => {

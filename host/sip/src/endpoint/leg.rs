@@ -88,9 +88,10 @@ pub(super) enum Phase {
     Cancelling(Cancelling),
     Ringing(Ringing),
     Talking(Session),
-    /// Our BYE is out; `crossed` when a 2xx met our CANCEL.
+    /// Our BYE is out; `crossed` when a 2xx met our CANCEL, `again` when its connection broke once.
     Ending {
         crossed: bool,
+        again: bool,
     },
 }
 

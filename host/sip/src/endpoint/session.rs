@@ -58,7 +58,7 @@ impl Endpoint {
     pub(super) fn send_bye(&mut self, now: Now, leg_id: u64, reason: Option<&str>, crossed: bool) {
         self.settle_session(now, leg_id);
         let Some(leg) = self.legs.get_mut(leg_id) else { return };
-        leg.phase = Phase::Ending { crossed };
+        leg.phase = Phase::Ending { crossed, again: false };
         let flow = leg.flow(&self.core);
         let Some(mut dialog) = leg.dialog.take() else { return };
         self.send_bye_of(now, &mut dialog, flow, Owner::Bye(leg_id), reason);
@@ -125,10 +125,24 @@ impl Endpoint {
         self.send_bye_of(now, &mut dialog, flow, Owner::Nobody, Some(reason));
     }
 
+    /// The connection of our BYE broke, and it may be lost: it is sent once more, by another.
+    pub(super) fn bye_again(&mut self, now: Now, leg_id: u64) -> bool {
+        let Some(leg) = self.legs.get_mut(leg_id) else { return false };
+        let Phase::Ending { again: again @ false, .. } = &mut leg.phase else { return false };
+        *again = true;
+        let flow = leg.flow(&self.core);
+        let Some(mut dialog) = leg.dialog.take() else { return false };
+        self.send_bye_of(now, &mut dialog, flow, Owner::Bye(leg_id), None);
+        if let Some(leg) = self.legs.get_mut(leg_id) {
+            leg.dialog = Some(dialog);
+        }
+        true
+    }
+
     /// The final response to our BYE came, or none will.
     pub(super) fn on_bye_done(&mut self, leg_id: u64) {
         let Some(leg) = self.legs.get(leg_id) else { return };
-        let Phase::Ending { crossed } = leg.phase else { return };
+        let Phase::Ending { crossed, .. } = leg.phase else { return };
         if let Some(mut leg) = self.legs.remove(leg_id) {
             self.keep_for_refers(leg_id, &mut leg);
         }

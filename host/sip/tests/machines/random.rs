@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use cordboard_base::{Random, ms};
-use cordboard_sip::endpoint::{Event, Invite, LegId, TxnId};
+use cordboard_sip::endpoint::{Event, Invite, LegId, Listener, Transport, TxnId};
 
 use crate::harness::{Net, SDP_A, SDP_B};
 
@@ -102,6 +102,15 @@ impl Model {
                 self.end(end, leg, if crossed { "crossed" } else { "released" }, true)
             }
             Event::Redirected { .. } => "redirected",
+            Event::Refer { leg, txn, .. } => {
+                assert!(!self.life(end, leg).hung_up);
+                let now = self.net.now;
+                if let Some(refer) = self.net.ends[end].accept_refer(now, txn, leg) {
+                    self.net.ends[end].refer_news(now, refer, 180);
+                    self.net.ends[end].refer_news(now, refer, 200);
+                }
+                "refer"
+            }
         };
         *self.kinds.entry(kind).or_default() += 1;
     }
@@ -128,8 +137,9 @@ impl Model {
         let now = self.net.now;
         let Some((leg, life)) = self.any(end, random) else { return };
         let early = life.incoming && !life.answered;
-        match random.below(12) {
-            0 | 1 if early => self.net.ends[end].progress(now, leg, 180, None),
+        match random.below(13) {
+            0 if early => self.net.ends[end].progress(now, leg, 180, None),
+            1 if early => self.net.ends[end].progress(now, leg, 183, Some(SDP_B)),
             2..=6 if early => {
                 self.net.ends[end].answer(now, leg, Some(SDP_B));
                 self.life(end, leg).answered = true;
@@ -145,6 +155,15 @@ impl Model {
                 if let Some(n) = self.net.ends[end].leg_request(now, leg, "INFO", None, b"") {
                     self.waiting[end].push(n);
                 }
+            }
+            11 if life.answered => {
+                if let Some(n) = self.net.ends[end].refer(now, leg, "<sip:carol@10.0.0.9>", None) {
+                    self.waiting[end].push(n);
+                }
+            }
+            // Before the answer too, if it may be.
+            10 if random.below(3) > 0 => {
+                self.net.ends[end].update(now, leg, SDP_A);
             }
             3..=6 if life.offer => {
                 self.net.ends[end].accept_offer(now, leg, Some(SDP_B));
@@ -162,7 +181,7 @@ impl Model {
                 self.life(end, leg).hung_up = true;
                 self.net.ends[end].hang_up(now, leg, None);
             }
-            10 => {
+            12 => {
                 if let Some((end, txn)) = self.requests.pop() {
                     self.net.ends[end].respond(now, txn, 200, &[], None);
                 }
@@ -173,9 +192,15 @@ impl Model {
 }
 
 /// One run of many calls; returns what was heard.
-fn run(seed: u64, calls: u32, loss: u64) -> BTreeMap<&'static str, u32> {
+///
+/// Over a stream nothing is lost or repeated, and connections break at any time, `loss` times in a thousand.
+fn run(seed: u64, calls: u32, loss: u64, transport: Transport) -> BTreeMap<&'static str, u32> {
     let mut random = Random::seeded(seed ^ 0xabcd);
-    let mut net = Net::with(2, seed, |_| {});
+    let stream = transport.is_reliable();
+    let mut net = Net::with(2, seed, |config| {
+        let local = config.listeners[0].local;
+        config.listeners.extend(stream.then_some(Listener { id: 1, transport, local }));
+    });
     (net.loss_per_mille, net.twice_per_mille, net.delay_ms) = (loss, 50, (1, 400));
     let mut model = Model {
         net,
@@ -193,6 +218,7 @@ fn run(seed: u64, calls: u32, loss: u64) -> BTreeMap<&'static str, u32> {
             if delayed {
                 invite.sdp = None;
             }
+            invite.listener = u16::from(stream);
             let leg = model.net.place(from, invite);
             let call_id = model.net.ends[from].call_id(leg).expect("just placed").to_owned();
             model.legs[from].insert(leg, Life { call_id, owes_ack: delayed, ..Life::default() });
@@ -200,6 +226,12 @@ fn run(seed: u64, calls: u32, loss: u64) -> BTreeMap<&'static str, u32> {
         }
         for _ in 0..3 {
             model.act(&mut random);
+        }
+        if stream && random.below(1_000) < loss {
+            let open: Vec<u64> = model.net.streams.keys().copied().collect();
+            if !open.is_empty() {
+                model.net.cut(open[random.below(open.len() as u64) as usize]);
+            }
         }
         let pause = random.below(500);
         model.net.run_ms(pause);
@@ -249,7 +281,12 @@ fn run(seed: u64, calls: u32, loss: u64) -> BTreeMap<&'static str, u32> {
 fn every_leg_ends_on_both_sides_and_nothing_is_left_whatever_the_network_does() {
     let mut kinds = BTreeMap::new();
     for (seed, loss) in [(1, 0), (2, 20), (3, 100), (4, 300), (5, 50), (6, 0), (7, 150), (8, 20)] {
-        for (kind, n) in run(seed, 400, loss) {
+        for (kind, n) in run(seed, 400, loss, Transport::Udp) {
+            *kinds.entry(kind).or_insert(0) += n;
+        }
+    }
+    for (seed, cuts) in [(11, 0), (12, 50), (13, 200), (14, 400)] {
+        for (kind, n) in run(seed, 300, cuts, Transport::Tcp) {
             *kinds.entry(kind).or_insert(0) += n;
         }
     }
@@ -270,7 +307,9 @@ fn every_leg_ends_on_both_sides_and_nothing_is_left_whatever_the_network_does() 
         "released",
         "crossed",
         "no-ack",
+        "no-prack",
         "no-answer",
+        "refer",
     ] {
         assert!(kinds.get(kind).is_some_and(|n| *n > 0), "never heard: {kind}; heard {kinds:?}");
     }
@@ -278,5 +317,7 @@ fn every_leg_ends_on_both_sides_and_nothing_is_left_whatever_the_network_does() 
 
 #[test]
 fn the_same_seed_gives_the_same_run() {
-    assert_eq!(run(42, 60, 100), run(42, 60, 100));
+    for transport in [Transport::Udp, Transport::Tcp] {
+        assert_eq!(run(42, 60, 100, transport), run(42, 60, 100, transport));
+    }
 }
