@@ -523,6 +523,7 @@ impl Body {
             }
             Event::Redirected { to, .. } => self.tell(Told::Redirected { to }),
             Event::Request { txn, .. } => self.endpoint.respond(now, txn, 200, &[], None),
+            Event::Refer { txn, .. } => self.endpoint.respond(now, txn, 603, &[], None),
             Event::Response { request, result } if self.registering.remove(&request).is_some() => {
                 let status = match result {
                     Ok(response) => response.status(),

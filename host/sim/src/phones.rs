@@ -239,6 +239,7 @@ impl Phones {
                 }
             }
             Event::Request { txn, .. } => self.endpoint.respond(now, txn, 200, &[], None),
+            Event::Refer { txn, .. } => self.endpoint.respond(now, txn, 603, &[], None),
             Event::Rejected { leg, status, .. } => {
                 if self.lines.remove(&leg).is_some() {
                     *self.refused.entry(status).or_default() += 1;

@@ -9,7 +9,7 @@ fn a_call_is_answered_confirmed_and_hung_up_by_the_caller() {
     let mut net = Net::new(2);
     let a = net.place(0, net.invite(1));
     let b = match net.next(1, 1_000) {
-        Some(Event::Incoming { leg, source, request }) => {
+        Some(Event::Incoming { leg, source, request, .. }) => {
             assert_eq!(source.remote, address(0));
             assert_eq!(request.body(), SDP_A.as_bytes());
             assert_eq!(net.ends[1].call_id(leg), Some(request.call_id()));

@@ -210,7 +210,9 @@ fn a_long_request_goes_by_tcp_where_that_is_wanted_and_by_udp_when_nobody_listen
         let mut invite = net.invite(1);
         invite.headers.push(("X-Long".to_owned(), "x".repeat(1_000)));
         let a = net.place(0, invite);
-        let Some(Event::Incoming { leg: b, source, request }) = net.next(1, 1_000) else { panic!("no call") };
+        let Some(Event::Incoming { leg: b, source, request, .. }) = net.next(1, 1_000) else {
+            panic!("no call")
+        };
         assert_eq!(source.connection.is_none(), refuse);
         let (via, contact) = if refuse {
             ("UDP", "<sip:10.0.0.1:5060>")
