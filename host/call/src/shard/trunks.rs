@@ -360,6 +360,7 @@ impl Core {
             Err(RequestFailure::Timeout) => Err("the registrar does not answer"),
             Err(RequestFailure::NoDestination) => Err("the registrar's name has no address"),
             Err(RequestFailure::Full) => Err("this node has too many transactions"),
+            Err(RequestFailure::Unreachable) => Err("no connection to the registrar"),
             Err(RequestFailure::LegGone | RequestFailure::BadValue) => Err("the REGISTER cannot be written"),
         };
         let wait_ms = registration.outcome(now, &mut self.random, outcome, ours);
