@@ -112,7 +112,7 @@ impl Core {
             let Some(dial) = &mut call.dial else { return };
             let Some(hunt) = &mut dial.hunt else { return };
             if let Some(trunk) = hunt.at.clone() {
-                if let Some(uri) = hunt.next() {
+                if let Some(uri) = hunt.next_uri() {
                     match self.invite_by_trunk(call, &trunk, &uri) {
                         Ok(()) => return,
                         Err(full @ (Full::Legs | Full::Transactions)) => {

@@ -91,7 +91,7 @@ impl Hunt {
     }
 
     /// The next destination of the trunk that it is at.
-    pub fn next(&mut self) -> Option<String> {
+    pub fn next_uri(&mut self) -> Option<String> {
         if self.attempts >= MAX_ATTEMPTS {
             self.trunks.clear();
             return None;

@@ -292,3 +292,151 @@ fn a_phone_without_update_is_refreshed_by_re_invite_with_what_was_said_last() {
     assert!(matches!(net.next(0, 100_000), Some(Event::Ended { cause: End::NoAnswer, .. })));
     net.assert_nothing_left();
 }
+
+/// A response of a fork to the last INVITE that was sent to nobody.
+fn fork(invite: &Message, status: &str, tag: &str, more: &str) -> String {
+    let copied = |name: &str| invite.other(name).unwrap();
+    format!(
+        "SIP/2.0 {status}\nVia: {}\nFrom: {}\nTo: {};tag={tag}\nCall-ID: {}\nCSeq: {}\nContact: <sip:{tag}@10.0.0.3{}>\n{more}",
+        copied("Via"),
+        copied("From"),
+        copied("To"),
+        copied("Call-ID"),
+        copied("CSeq"),
+        if tag == "one" { "1" } else { "2" },
+    )
+}
+
+#[test]
+fn each_fork_s_reliable_response_is_acknowledged_in_its_own_dialog_and_one_fork_wins() {
+    let mut net = Net::new(1);
+    let a = net.place(0, net.invite(7));
+    net.run_ms(10);
+    let invite = net.stray.pop_front().unwrap().1;
+    let rel = |rseq: u32| format!("Require: 100rel\nRSeq: {rseq}\n");
+    let say = |net: &mut Net, text: String| net.raw("10.0.0.8:5060", 0, &text);
+    say(&mut net, fork(&invite, "183 Session Progress", "one", &rel(17)));
+    say(&mut net, fork(&invite, "180 Ringing", "two", &rel(900)));
+    // Again, out of order, and the next in order.
+    say(&mut net, fork(&invite, "183 Session Progress", "one", &rel(17)));
+    say(&mut net, fork(&invite, "180 Ringing", "one", &rel(19)));
+    say(&mut net, fork(&invite, "180 Ringing", "one", &rel(18)));
+    net.run_ms(20);
+    let pracks: Vec<_> = net
+        .stray
+        .iter()
+        .filter(|(_, m)| m.method() == Method::Prack)
+        .map(|(to, m)| format!("{} {to} {}", m.header(Name::RAck).unwrap(), m.cseq().unwrap().0))
+        .collect();
+    assert_eq!(
+        pracks,
+        ["17 1 INVITE 10.0.0.31:5060 2", "900 1 INVITE 10.0.0.32:5060 2", "18 1 INVITE 10.0.0.31:5060 3"]
+    );
+    let heard: Vec<u16> = net
+        .drained(0)
+        .into_iter()
+        .map(|e| if let Event::Progress { status, .. } = e { status } else { panic!("{e:?}") })
+        .collect();
+    assert_eq!(heard, [183, 180, 180], "each once");
+    net.stray.clear();
+    say(&mut net, fork(&invite, "200 OK", "two", ""));
+    say(&mut net, fork(&invite, "200 OK", "one", ""));
+    net.run_ms(20);
+    assert!(matches!(net.next(0, 10), Some(Event::Answered { leg, .. }) if leg == a));
+    let of = |net: &Net, method: Method<'static>| -> Vec<_> {
+        net.stray.iter().filter(|(_, m)| m.method() == method).map(|(to, _)| to.to_string()).collect()
+    };
+    assert_eq!(of(&net, Method::Ack), ["10.0.0.32:5060", "10.0.0.31:5060"]);
+    assert_eq!(of(&net, Method::Bye), ["10.0.0.31:5060"], "the loser");
+    net.ends[0].hang_up(net.now, a, None);
+    net.assert_nothing_left();
+}
+
+/// Two ends that talk; what end 1 hears of a REFER of end 0.
+fn referred(net: &mut Net, a: LegId, to: &str) -> (cordboard_sip::endpoint::TxnId, String, Option<String>) {
+    net.ends[0].refer(net.now, a, to, Some("<sip:a@x>")).expect("sent");
+    match net.next(1, 1_000) {
+        Some(Event::Refer { txn, target, replaces, referred_by, quiet: false, .. }) => {
+            assert_eq!(referred_by.as_deref(), Some("<sip:a@x>"));
+            (txn, target, replaces)
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+/// The bodies of the NOTIFYs that end 0 gets, each answered.
+fn notified(net: &mut Net) -> Vec<(String, String)> {
+    net.run_ms(200);
+    let mut seen = Vec::new();
+    for event in net.drained(0) {
+        match event {
+            Event::Request { txn, request, .. } => {
+                assert_eq!(request.content_type(), Some("message/sipfrag;version=2.0"));
+                let event = request.header(Name::Event).unwrap().to_owned();
+                seen.push((event, String::from_utf8_lossy(request.body()).trim().to_owned()));
+                net.ends[0].respond(net.now, txn, 200, &[], None);
+            }
+            Event::Response { result, .. } => assert_eq!(result.expect("an answer").status(), 202),
+            other => panic!("{other:?}"),
+        }
+    }
+    seen
+}
+
+#[test]
+fn a_transfer_is_reported_and_a_second_one_is_told_apart() {
+    let mut net = Net::new(2);
+    let (a, b) = net.established();
+    let (txn, target, replaces) =
+        referred(&mut net, a, "<sip:c@10.0.0.9?Replaces=x%40y%3Bto-tag%3D1%3Bfrom-tag%3D2>");
+    assert_eq!(target, "sip:c@10.0.0.9");
+    assert_eq!(replaces.as_deref(), Some("x@y;to-tag=1;from-tag=2"));
+    let refer = net.ends[1].accept_refer(net.now, txn, b).expect("accepted");
+    net.ends[1].refer_news(net.now, refer, 180);
+    net.ends[1].refer_news(net.now, refer, 486);
+    net.ends[1].refer_news(net.now, refer, 200);
+    let plain = |text: &str| ("refer".to_owned(), text.to_owned());
+    let heard = notified(&mut net);
+    assert_eq!(
+        heard,
+        [plain("SIP/2.0 100 Trying"), plain("SIP/2.0 180 Ringing"), plain("SIP/2.0 486 Busy Here")],
+        "nothing after the last word"
+    );
+    let (txn, ..) = referred(&mut net, a, "<sip:d@10.0.0.9>");
+    let refer = net.ends[1].accept_refer(net.now, txn, b).expect("accepted");
+    let heard = notified(&mut net);
+    assert!(heard[0].0.starts_with("refer;id="), "{heard:?}");
+    // The call may end before the transfer: the report goes on in what was its dialog.
+    net.ends[1].hang_up(net.now, b, None);
+    assert!(matches!(net.next(0, 1_000), Some(Event::Ended { .. })));
+    net.run_ms(100);
+    let before = net.sent(1, "NOTIFY");
+    net.ends[1].refer_news(net.now, refer, 200);
+    net.run_ms(100);
+    assert_eq!(net.sent(1, "NOTIFY"), before + 1);
+    assert_eq!(net.ends[1].counts().refers, 0);
+    net.assert_nothing_left();
+}
+
+#[test]
+fn a_refer_that_names_nobody_or_somebody_strange_is_refused() {
+    let mut net = Net::new(2);
+    let (a, _) = net.established();
+    for (to, status) in [("<mailto:x@y>", 416), ("<sip:x@y;method=BYE>", 501), ("", 400)] {
+        let number = net.ends[0].refer(net.now, a, to, None).expect("sent");
+        match net.next(0, 1_000) {
+            Some(Event::Response { request, result: Ok(response) }) => {
+                assert_eq!((request, response.status()), (number, status), "{to}");
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(net.drained(1).is_empty());
+    // One that nobody decides about is given up by its client, and forgotten.
+    net.ends[0].refer(net.now, a, "<sip:c@10.0.0.9>", None).expect("sent");
+    net.run_ms(70_000);
+    net.ends[0].hang_up(net.now, a, None);
+    net.run_ms(10);
+    net.drained(1);
+    net.assert_nothing_left();
+}
