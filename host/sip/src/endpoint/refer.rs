@@ -71,8 +71,10 @@ impl Endpoint {
         let (Some(refer_to), None) = (targets.next(), targets.next()) else {
             return self.respond_with(now, txn_id, 400, |b| b);
         };
-        let address = NameAddr::parse(refer_to);
-        let Some(uri) = address.and_then(|a| Uri::parse(a.uri).ok()).filter(Uri::is_sip) else {
+        let Some(address) = NameAddr::parse(refer_to) else {
+            return self.respond_with(now, txn_id, 400, |b| b);
+        };
+        let Some(uri) = Uri::parse(address.uri).ok().filter(Uri::is_sip) else {
             return self.respond_with(now, txn_id, 416, |b| b);
         };
         let header = |wanted: &str| {
@@ -82,7 +84,7 @@ impl Endpoint {
         if uri.param("method").is_some_and(|m| !m.eq_ignore_ascii_case("INVITE")) {
             return self.respond_with(now, txn_id, 501, |b| b);
         }
-        let target = address.map_or("", |a| a.uri).split('?').next().unwrap_or("").to_owned();
+        let target = address.uri.split('?').next().unwrap_or("").to_owned();
         let quiet =
             request.header(Name::ReferSub).is_some_and(|v| v.to_ascii_lowercase().starts_with("false"));
         if let Some(txn) = self.txns.get_mut(txn_id) {

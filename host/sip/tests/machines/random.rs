@@ -307,7 +307,6 @@ fn every_leg_ends_on_both_sides_and_nothing_is_left_whatever_the_network_does() 
         "released",
         "crossed",
         "no-ack",
-        "no-prack",
         "no-answer",
         "refer",
     ] {
