@@ -453,16 +453,16 @@ fn a_phone_registers_with_the_right_password_only() {
         .iter()
         .find_map(|(_, m)| if let ToDomain::Register(r) = m { Some(r.clone()) } else { None })
         .unwrap();
-    assert_eq!((asked.user.as_str(), &*asked.tenant, asked.contacts[0].1), ("carol", "demo", 60));
+    assert_eq!((asked.user.as_str(), &*asked.tenant, asked.contacts[0].expires_s), ("carol", "demo", 60));
     assert_eq!(asked.flow.remote, agent_at(3));
-    let contact = asked.contacts[0].0.clone();
+    let contacts = vec![cordboard_call::messages::Contact { expires_s: 59, ..asked.contacts[0].clone() }];
     let envelope = cordboard_call::messages::Envelope {
         from: 0,
         epoch: 1,
         seq: 500,
         interaction: None,
         lines: vec![],
-        body: ToShard::Registered { request: asked.request, status: 200, contacts: vec![(contact, 59)] },
+        body: ToShard::Registered { request: asked.request, status: 200, contacts },
     };
     w.input(Input::Bus(envelope));
     w.run();
