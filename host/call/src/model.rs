@@ -269,6 +269,12 @@ impl Model {
         self.trunks.iter().find(|t| &*t.name == name)
     }
 
+    /// Which trunk sends from there: the first of whose sources it is one.
+    #[must_use]
+    pub fn trunk_from(&self, source: std::net::SocketAddr) -> Option<usize> {
+        self.trunks.iter().position(|t| t.sources.iter().any(|n| n.contains(source)))
+    }
+
     /// The tenant of that name.
     #[must_use]
     pub fn tenant(&self, name: &str) -> Option<&Tenant> {

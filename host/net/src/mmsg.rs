@@ -35,6 +35,15 @@ impl<const N: usize> Receiver<N> {
 
     /// Receives what is there, at most `N`. Fewer than `N` means that the socket is drained.
     pub(crate) fn receive(&mut self, fd: RawFd) -> io::Result<usize> {
+        self.receive_with(fd, libc::MSG_DONTWAIT)
+    }
+
+    /// As [`Self::receive`], on a socket that blocks: waits for the first, as long as its read timeout says.
+    pub(crate) fn wait(&mut self, fd: RawFd) -> io::Result<usize> {
+        self.receive_with(fd, libc::MSG_WAITFORONE)
+    }
+
+    fn receive_with(&mut self, fd: RawFd, flags: libc::c_int) -> io::Result<usize> {
         // SAFETY: both are plain C structures for which all zeroes (null pointers, no lengths) is a value.
         let (mut names, mut headers): ([libc::sockaddr_storage; N], [libc::mmsghdr; N]) =
             unsafe { (zeroed(), zeroed()) };
@@ -50,9 +59,8 @@ impl<const N: usize> Receiver<N> {
         }
         // SAFETY: every header points to its own name, vector and buffer, all of which outlive the call
         // and are not touched otherwise during it; the count is that of the headers.
-        let count = unsafe {
-            libc::recvmmsg(fd, headers.as_mut_ptr(), N as libc::c_uint, libc::MSG_DONTWAIT as _, null_mut())
-        };
+        let count =
+            unsafe { libc::recvmmsg(fd, headers.as_mut_ptr(), N as libc::c_uint, flags as _, null_mut()) };
         if count < 0 {
             return Err(io::Error::last_os_error());
         }

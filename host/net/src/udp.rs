@@ -31,11 +31,13 @@ pub struct Options {
     pub send_buffer: usize,
     /// Datagrams that may wait here when the kernel takes no more.
     pub backlog: usize,
+    /// Whether other ports of ours may have the same address: the kernel deals senders out among them.
+    pub shared: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { receive_buffer: 8 << 20, send_buffer: 4 << 20, backlog: 4096 }
+        Self { receive_buffer: 8 << 20, send_buffer: 4 << 20, backlog: 4096, shared: false }
     }
 }
 
@@ -88,6 +90,7 @@ impl Port {
             .or_else(|_| socket.set_recv_buffer_size(options.receive_buffer))?;
         force_buffer(&socket, libc::SO_SNDBUFFORCE, options.send_buffer)
             .or_else(|_| socket.set_send_buffer_size(options.send_buffer))?;
+        socket.set_reuse_port(options.shared)?;
         socket.bind(&address.into())?;
         let local = socket.local_addr()?.as_socket().ok_or(io::ErrorKind::AddrNotAvailable)?;
         Ok(Self {
@@ -126,7 +129,7 @@ impl Port {
     ///
     /// # Errors
     /// The socket is broken; an empty one is no error.
-    pub fn recv_batch(&mut self, mut each: impl FnMut(SocketAddr, &[u8])) -> io::Result<usize> {
+    pub fn recv_batch(&mut self, each: impl FnMut(SocketAddr, &[u8])) -> io::Result<usize> {
         let count = loop {
             match self.receiver.receive(self.socket.as_raw_fd()) {
                 Ok(count) => break count,
@@ -135,6 +138,36 @@ impl Port {
                 Err(error) => return Err(error),
             }
         };
+        self.hand_over(count, each);
+        Ok(count)
+    }
+
+    /// Makes a port of a thread that has no other to watch: from now on [`Self::wait_batch`] waits so long.
+    ///
+    /// # Errors
+    /// The system refuses; it never does.
+    pub fn set_waiting(&self, at_most: std::time::Duration) -> io::Result<()> {
+        self.socket.set_nonblocking(false)?;
+        self.socket.set_read_timeout(Some(at_most))
+    }
+
+    /// As [`Self::recv_batch`], waiting for the first: one system call a batch instead of two.
+    ///
+    /// # Errors
+    /// The socket is broken; nothing in time, and a signal, are no errors.
+    pub fn wait_batch(&mut self, each: impl FnMut(SocketAddr, &[u8])) -> io::Result<usize> {
+        let count = match self.receiver.wait(self.socket.as_raw_fd()) {
+            Ok(count) => count,
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
+                return Ok(0);
+            }
+            Err(error) => return Err(error),
+        };
+        self.hand_over(count, each);
+        Ok(count)
+    }
+
+    fn hand_over(&mut self, count: usize, mut each: impl FnMut(SocketAddr, &[u8])) {
         for index in 0..count {
             let Some((bytes, from, truncated)) = self.receiver.datagram(index) else { continue };
             if truncated {
@@ -144,7 +177,6 @@ impl Port {
             self.counters.received += 1;
             each(from, bytes);
         }
-        Ok(count)
     }
 
     /// Sends datagrams in order, after those that still wait.
@@ -293,6 +325,27 @@ mod tests {
             assert_eq!(got.into_iter().map(|(_, body)| body).collect::<Vec<_>>(), bodies);
             assert_eq!((a.counters().sent, b.counters().received), (200, 200));
         }
+    }
+
+    #[test]
+    fn ports_that_share_an_address_wait_and_part_the_senders() {
+        let options = Options { shared: true, ..Options::default() };
+        let mut a = Port::bind("127.0.0.1:0".parse().unwrap(), options).expect("binds");
+        let mut b = Port::bind(a.local_addr(), options).expect("binds the same");
+        assert!(Port::bind(a.local_addr(), Options::default()).is_err(), "only who shares may");
+        for port in [&a, &b] {
+            port.set_waiting(Duration::from_millis(20)).expect("waits");
+        }
+        let mut count = [0, 0];
+        for round in 0..64 {
+            let sender = UdpSocket::bind("127.0.0.1:0").expect("binds");
+            sender.send_to(&[round], a.local_addr()).expect("sends");
+            for (port, count) in [&mut a, &mut b].into_iter().zip(&mut count) {
+                *count += port.wait_batch(|_, bytes| assert_eq!(bytes, [round])).expect("receives");
+            }
+        }
+        assert_eq!(count[0] + count[1], 64);
+        assert!(count[0] > 0 && count[1] > 0, "{count:?}");
     }
 
     #[test]

@@ -2,14 +2,20 @@
 //!
 //! The client half is called by the endpoint; the server half by the redirect role and by any edge
 //! that must answer without making a transaction (8.2.7): a retransmission gets the same bytes,
-//! because the To tag is a keyed hash of what does not change.
+//! because the To tag is a keyed hash of what does not change. [`Plain`] is the server half's short
+//! way for an INVITE as nearly everybody writes it; the long way, by [`Message`], gives the same bytes.
+
+mod plain;
 
 use std::collections::VecDeque;
+use std::hash::Hasher as _;
 use std::net::SocketAddr;
 
-use sha2::{Digest as _, Sha256};
+use siphasher::sip::SipHasher24;
 
-use crate::wire::{Builder, Message, Name, Uri};
+use crate::wire::{Builder, Message, Name, Uri, Via};
+
+pub use plain::Plain;
 
 /// More contacts than this are never tried for one request.
 const MAX_TARGETS: usize = 32;
@@ -82,42 +88,54 @@ impl TargetSet {
 
 /// The secret behind stateless To tags and choices; the same on all nodes that answer for one address.
 #[derive(Clone)]
-pub struct Key([u8; 32]);
+pub struct Key([u8; 16]);
 
 impl Key {
-    /// A key from 32 secret bytes.
+    /// A key from 16 secret bytes.
     #[must_use]
-    pub const fn new(secret: [u8; 32]) -> Self {
+    pub const fn new(secret: [u8; 16]) -> Self {
         Self(secret)
     }
 
     /// A number that is the same for every retransmission of a request and for no other request:
-    /// a keyed hash of Call-ID, top branch, From tag and CSeq number. Chooses contacts, makes tags.
+    /// a keyed hash (SipHash-2-4) of Call-ID, top branch, From tag and CSeq number. Chooses contacts,
+    /// makes tags. Who does not know the key can neither foresee nor aim at a number (19.3).
     #[must_use]
     pub fn number(&self, request: &Message) -> u64 {
-        let mut hash = Sha256::new();
-        hash.update(self.0);
         let branch = request.top_via();
-        let parts = [
+        self.of(
             request.call_id(),
             branch.as_ref().and_then(|v| v.branch).unwrap_or(""),
             request.from().and_then(|f| f.tag()).unwrap_or(""),
-        ];
-        for part in parts {
-            hash.update(part.as_bytes());
-            hash.update([0]);
+            request.cseq().map_or(0, |(n, _)| n),
+        )
+    }
+
+    fn of(&self, call_id: &str, branch: &str, from_tag: &str, cseq: u32) -> u64 {
+        let mut hash = SipHasher24::new_with_key(&self.0);
+        for part in [call_id, branch, from_tag] {
+            hash.write(part.as_bytes());
+            // No header value holds it, so that parts cannot run into each other.
+            hash.write_u8(0xff);
         }
-        hash.update(request.cseq().map_or(0, |(n, _)| n).to_be_bytes());
-        let digest = hash.finalize();
-        u64::from_be_bytes([
-            digest[0], digest[1], digest[2], digest[3], digest[4], digest[5], digest[6], digest[7],
-        ])
+        hash.write_u32(cseq);
+        hash.finish()
     }
 }
 
 impl std::fmt::Debug for Key {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Key(..)")
+    }
+}
+
+/// Where an answer to a request goes, given its top Via: to where it came from; without `rport` to the
+/// port that the Via names (18.2.2, RFC 3581 4).
+#[must_use]
+pub fn reply_to(via: Option<&Via<'_>>, from: SocketAddr) -> SocketAddr {
+    match via {
+        Some(via) if via.rport.is_none() => SocketAddr::new(from.ip(), via.port.unwrap_or(5060)),
+        _ => from,
     }
 }
 

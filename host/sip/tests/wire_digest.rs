@@ -236,7 +236,7 @@ fn targets_come_by_preference_and_none_twice() {
 #[test]
 fn stateless_answers_are_the_same_for_a_retransmission_and_no_other_request() {
     let text = format!("INVITE sip:b@b SIP/2.0\r\n{HEAD}\r\n");
-    let (request, key) = (message(&text), Key::new([1; 32]));
+    let (request, key) = (message(&text), Key::new([1; 16]));
     let source = "10.0.0.9:5066".parse().unwrap();
     let contacts = [("sip:cc1@10.0.0.2:5070", 1000), ("sip:cc2@10.0.0.3:5070", 250)];
     let bytes = answer_302(&request, source, &key, &contacts);

@@ -461,6 +461,20 @@ impl Shard {
         self.leave(out);
     }
 
+    /// Whether a call that came in with this Call-ID is up.
+    #[must_use]
+    pub fn knows(&self, call_id: &str) -> bool {
+        self.core.call_ids.contains_key(call_id)
+    }
+
+    /// Whether the next call of a sender would be refused by a limit of its trunk or of ours.
+    #[must_use]
+    pub fn is_full_for(&self, now: Now, source: std::net::SocketAddr) -> bool {
+        let (core, model) = (&self.core, &self.core.model);
+        let trunk = model.trunk_from(source).map(|at| &model.trunks[at]);
+        core.draining || trunk.is_some_and(|t| core.admission.is_full(now, &model.limits, t))
+    }
+
     /// What lives now, and totals.
     #[must_use]
     pub fn counts(&self) -> Counts {

@@ -9,6 +9,7 @@ use super::Shard;
 use super::call::Side;
 use super::core::{Core, Timer};
 use crate::messages::{Contact, Register, ToDomain};
+use crate::redirect::LOAD;
 use crate::trunk;
 
 /// What the shard serves, for Allow (RFC 3261 20.5).
@@ -27,7 +28,12 @@ impl Shard {
         match request.method() {
             Method::Register if leg.is_none() => self.core.register(txn, source, request),
             Method::Options => {
-                let headers = [("Allow", ALLOW), ("Accept", "application/sdp, application/dtmf-relay")];
+                // Only who may send calls is told how many there are.
+                let load = (leg.is_none() && self.core.model.trunk_from(source.remote).is_some())
+                    .then(|| format!("{}/{}", self.calls.len(), self.core.model.limits.max_calls));
+                let mut headers =
+                    vec![("Allow", ALLOW), ("Accept", "application/sdp, application/dtmf-relay")];
+                headers.extend(load.as_deref().map(|load| (LOAD, load)));
                 self.core.respond(txn, if self.core.draining && leg.is_none() { 503 } else { 200 }, &headers);
             }
             Method::Info => match leg {

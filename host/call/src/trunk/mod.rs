@@ -101,14 +101,17 @@ struct Bucket {
 }
 
 impl Bucket {
-    fn take(&mut self, now: Now, per_s: u32) -> bool {
+    /// When it is full after one more, if one more fits.
+    fn next(&self, now: Now, per_s: u32) -> Option<u64> {
         let token_ns = 1_000_000_000 / u64::from(per_s.max(1));
         let full_at = self.full_at_ns.max(now.mono_ns) + token_ns;
-        let fits = per_s > 0 && full_at <= now.mono_ns + 1_000_000_000;
-        if fits {
-            self.full_at_ns = full_at;
-        }
-        fits
+        (per_s > 0 && full_at <= now.mono_ns + 1_000_000_000).then_some(full_at)
+    }
+
+    fn take(&mut self, now: Now, per_s: u32) -> bool {
+        let next = self.next(now, per_s);
+        self.full_at_ns = next.unwrap_or(self.full_at_ns);
+        next.is_some()
     }
 }
 
@@ -166,6 +169,16 @@ impl Admission {
         usage.calls += 1;
         self.live += 1;
         Ok(Admitted { trunk: trunk_at as u32, tenant: tenant as u32, called })
+    }
+
+    /// Whether a limit would refuse the next call in by `trunk`. Counts nothing.
+    #[must_use]
+    pub fn is_full(&self, now: Now, limits: &Limits, trunk: &Trunk) -> bool {
+        let usage = self.trunks.get(&trunk.name);
+        self.live >= limits.max_calls
+            || usage.is_some_and(|u| {
+                u.calls + u.out >= trunk.max_calls || u.bucket_in.next(now, trunk.max_calls_per_s).is_none()
+            })
     }
 
     fn usage(&mut self, trunk: &Name) -> &mut Usage {

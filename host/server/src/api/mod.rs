@@ -4,6 +4,7 @@
 //! decides anything: questions go to the domain and come back when what they changed is durable.
 
 mod auth;
+mod bans;
 mod calls;
 mod metrics;
 pub mod openapi;
@@ -55,6 +56,8 @@ pub fn router(shared: Arc<Shared>) -> Router {
         .route("/v1/plugins", get(plugins::list))
         .route("/v1/plugins/{name}", put(plugins::load).layer(DefaultBodyLimit::max(128 << 20)))
         .route("/v1/plugins/{name}/roll-back", post(plugins::roll_back))
+        .route("/v1/bans", get(bans::list))
+        .route("/v1/bans/{source}", delete(bans::lift))
         .route("/v1/dead-letters", get(plugins::dead_letters))
         .route("/v1/dead-letters/{id}", delete(plugins::forget))
         .route_layer(middleware::from_fn_with_state(shared.clone(), auth::check));

@@ -131,6 +131,8 @@ pub const ROUTES: &[Route] = &[
         query: &[("limit", "integer")],
         ..get("/v1/dead-letters", "Events that adapters have given up, newest first", "DeadLetters")
     },
+    get("/v1/bans", "Senders that are shut out for a while", "Bans"),
+    Route { method: "delete", ..get("/v1/bans/{source}", "Let a sender in again", "Done") },
     Route { method: "delete", ..get("/v1/dead-letters/{id}", "Forget a dead letter", "Done") },
 ];
 
@@ -234,6 +236,7 @@ fn schemas() -> Value {
         ])),
         "Plugins": list(of("object")),
         "Loaded": object(&[("plugin", text.clone()), ("digest", text.clone()), ("description", of("object"))]),
+        "Bans": list(object(&[("source", text.clone()), ("until_ms", number.clone()), ("times", number.clone())])),
         "DeadLetters": list(object(&[
             ("id", number.clone()), ("adapter", text.clone()), ("place", number.clone()), ("wall_ms", number), ("reason", text), ("event", of("object")),
         ])),

@@ -127,6 +127,18 @@ enum Command {
         #[command(flatten)]
         reach: Reach,
     },
+    /// Senders that are shut out for a while: scanners, guessers, floods.
+    Bans {
+        #[command(flatten)]
+        reach: Reach,
+    },
+    /// Let a sender in again.
+    Unban {
+        /// The address, as `bans` shows it.
+        source: String,
+        #[command(flatten)]
+        reach: Reach,
+    },
     /// Detail records of calls that have ended.
     Records {
         /// What.
@@ -358,6 +370,12 @@ async fn talk(command: Command) -> anyhow::Result<()> {
             let mut query = filter.query();
             query.push(("format", format));
             Client::new(&reach)?.copy("/v1/records/export", &query).await
+        }
+        Command::Bans { reach } => print::bans(&Client::new(&reach)?.get("/v1/bans", &[]).await?, reach.json),
+        Command::Unban { source, reach } => {
+            let address = source.split('/').next().unwrap_or_default();
+            Client::new(&reach)?.delete(&format!("/v1/bans/{address}")).await?;
+            Ok(())
         }
         Command::Plugin { action, reach } => plugin(action, &reach).await,
     }

@@ -234,6 +234,22 @@ pub(super) fn plugins(answer: &Value, json: bool) -> Result<()> {
     Ok(())
 }
 
+pub(super) fn bans(answer: &Value, json: bool) -> Result<()> {
+    if json {
+        return whole(answer);
+    }
+    let now_ms = crate::library::wall_ms();
+    let rows: Vec<Vec<String>> = items(answer)
+        .iter()
+        .map(|b| {
+            let left_s = (b["until_ms"].as_i64().unwrap_or(0) - now_ms).max(0) / 1_000;
+            vec![cell(&b["source"]), left_s.to_string(), cell(&b["times"])]
+        })
+        .collect();
+    table(&["SOURCE", "LEFT_S", "TIMES"], &rows);
+    Ok(())
+}
+
 pub(super) fn dead_letters(answer: &Value, json: bool) -> Result<()> {
     if json {
         return whole(answer);

@@ -84,7 +84,8 @@ fn die_whole() {
         let thread = std::thread::current();
         let name = thread.name().unwrap_or_default();
         if name.starts_with("shard")
-            || matches!(name, "domain" | "journal" | "media" | "media-writer" | "redirect")
+            || name.starts_with("redirect")
+            || matches!(name, "domain" | "journal" | "media" | "media-writer")
         {
             tracing::error!(
                 thread = name,

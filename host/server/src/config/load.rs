@@ -9,6 +9,7 @@ use cordboard_call::Name;
 use cordboard_call::model::{
     Agent, Fallback, Limits, Model, Phone, Qualify, Tenant as ModelTenant, Workgroup,
 };
+use cordboard_sip::defence::Settings as Defence;
 use sha2::{Digest, Sha256};
 use toml::de::DeTable;
 
@@ -17,6 +18,7 @@ use super::{
     Api, Config, Listen, Log, Media, Node, Overrides, Plugin, PluginLimits, Problems, Redirect, Role, Speech,
     Store, Tenant, Token, check, hours, trunks,
 };
+use crate::shell::gate;
 use crate::trace::Settings;
 
 const ROLES: [(&str, Role); 3] =
@@ -106,13 +108,14 @@ fn read<'s>(
     let data = root.text("data");
     let data =
         overrides.data.clone().unwrap_or_else(|| source.path(&data.map_or("data".into(), |d| d.value)));
+    let redirect = read_redirect(&root, places, &roles);
     let config = Config {
         file: source.file().to_owned(),
         node: node.clone(),
         roles,
         listen,
         media,
-        redirect: read_redirect(&root, places),
+        redirect,
         model: Arc::new(Model { node, trunks, tenants, limits }),
         tenants: extra,
         plugins,
@@ -125,6 +128,7 @@ fn read<'s>(
         otlp: read_telemetry(&root),
         trace: read_trace(&root),
         speech: read_speech(&root, &data),
+        defence: read_defence(&root),
         serialise_bus: root.flag("serialise_bus", cfg!(debug_assertions)),
         drain_timeout_ms,
     };
@@ -195,7 +199,7 @@ fn read_media(root: &Section<'_, '_>, listen: Listen) -> Media {
     Media { address, advertised, ports, max_legs }
 }
 
-fn read_redirect(root: &Section<'_, '_>, places: &mut Places) -> Redirect {
+fn read_redirect(root: &Section<'_, '_>, places: &mut Places, roles: &[Role]) -> Redirect {
     let s = root.section("redirect");
     let policy = s.text("policy");
     places.plugins.extend(policy.clone().map(|p| (p, "redirect-policy")));
@@ -215,14 +219,49 @@ fn read_redirect(root: &Section<'_, '_>, places: &mut Places) -> Redirect {
         });
         n.done();
     }
+    // Beside a centre one is plenty: it answers more calls than a centre can hold.
+    let processors = std::thread::available_parallelism().map_or(1, |n| n.get().min(64) as u32);
+    let threads = if roles.contains(&Role::Centre) { 1 } else { processors };
     let redirect = Redirect {
         policy: policy.map(|p| name(&p.value)),
         nodes,
         capacity: s.number("capacity", 1..=100_000, 1_000),
         name_self: s.flag("name_self", true),
+        threads: s.number("threads", 1..=64, threads),
     };
     s.done();
     redirect
+}
+
+fn read_defence(root: &Section<'_, '_>) -> gate::Config {
+    let s = root.section("defence");
+    // Strangers and phones: an office behind one address is one source.
+    let d = Defence { rate_per_s: 500, burst: 1_000, ..Defence::default() };
+    let enabled = s.flag("enabled", true);
+    let mut exempt = Vec::new();
+    for network in s.texts("exempt") {
+        match network.value.parse() {
+            Ok(network) => exempt.push(network),
+            Err(_) => s.problem(
+                "exempt",
+                format!(
+                    "{:?} is no network; expected one such as \"192.0.2.0/24\" or \"192.0.2.1\"",
+                    network.value
+                ),
+            ),
+        }
+    }
+    let settings = Defence {
+        rate_per_s: s.number("rate_per_s", 0..=1_000_000, d.rate_per_s),
+        burst: s.number("burst", 1..=1_000_000, d.burst),
+        ban_points: s.number("ban_points", 1..=100_000, d.ban_points),
+        ban_s: s.number("ban_s", 0..=86_400, d.ban_s),
+        max_ban_s: s.number("max_ban_s", 1..=31_536_000, d.max_ban_s),
+        ..d
+    };
+    let off = Defence { rate_per_s: 0, ban_s: 0, ..settings.clone() };
+    s.done();
+    gate::Config { settings: if enabled { settings } else { off }, exempt }
 }
 
 fn read_limits(root: &Section<'_, '_>) -> (Limits, PluginLimits, u64) {

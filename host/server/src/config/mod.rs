@@ -73,6 +73,8 @@ pub struct Config {
     pub trace: crate::trace::Settings,
     /// The synthesiser.
     pub speech: Speech,
+    /// Who is shut out, and for how long.
+    pub defence: crate::shell::gate::Config,
     /// Whether messages between authorities are encoded even inside the process.
     pub serialise_bus: bool,
     /// How long live calls may go on after SIGTERM, in milliseconds.
@@ -114,6 +116,8 @@ pub struct Redirect {
     pub capacity: u32,
     /// Whether this process's own centre is named.
     pub name_self: bool,
+    /// Threads that answer, each with a socket of its own at the same address.
+    pub threads: u32,
 }
 
 /// A call-centre node.

@@ -30,6 +30,7 @@ pub fn merge(old: &Config, new: Config) -> (Config, Vec<&'static str>) {
         "speech" => speech,
         "redirect.capacity" => redirect.capacity,
         "redirect.name_self" => redirect.name_self,
+        "redirect.threads" => redirect.threads,
         "serialise_bus" => serialise_bus,
         "plugin limits (plugin_memory_mib, script_cpu_ms, max_scripts, quarantine_faults)" => plugin_limits,
     }

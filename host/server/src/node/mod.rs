@@ -37,6 +37,7 @@ use crate::config::{Config, Overrides, Role};
 use crate::cti::Delivery;
 use crate::library::Library;
 use crate::shell::domain::{DomainMail, DomainView};
+use crate::shell::gate::Gate;
 use crate::shell::redirect::{RedirectMail, RedirectView};
 use crate::shell::release::{Releaser, Told};
 use crate::shell::shard::{self, ShardMail, ShardView};
@@ -69,6 +70,8 @@ pub struct Shared {
     pub centre: Option<Centre>,
     /// The redirect role's thread; none without the role.
     pub redirect: Option<(Outlet<RedirectMail>, Arc<RedirectView>)>,
+    /// Before all listeners.
+    pub gate: Gate,
     /// Whether new calls are refused.
     pub draining: Arc<AtomicBool>,
     /// The calls' SIP.

@@ -126,6 +126,7 @@ impl Shared {
                 ShardMail::Configure(new.model.clone(), SharedPrompts(self.library.clone())),
             );
         }
+        self.gate.configure(&new.defence, &new.model);
         if let Some((redirect, _)) = &self.redirect {
             redirect.send_waiting(RedirectMail::Configure(new.model.clone(), new.redirect.nodes.clone()));
         }

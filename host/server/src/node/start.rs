@@ -1,7 +1,7 @@
 //! Builds a node up: threads, sockets, plugins, in the order in which each needs the one before.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -29,6 +29,7 @@ use crate::cti::Delivery;
 use crate::http::HttpClient;
 use crate::library::{ForScripts, Library, wall_ms};
 use crate::shell::domain::{DomainMail, DomainSetup, DomainView};
+use crate::shell::gate::Gate;
 use crate::shell::plugins::ToPlugins;
 use crate::shell::redirect::{Beside, RedirectMail, RedirectSetup, RedirectView};
 use crate::shell::release::{Releaser, Told};
@@ -119,6 +120,7 @@ impl Node {
         let draining = Arc::new(AtomicBool::new(false));
         let trace = Arc::<Trace>::default();
         trace.configure(config.trace);
+        let gate = Gate::new(&config.defence, &config.model);
         let mut threads = Vec::new();
         let (mut media, mut domain_thread) = (None, None);
         let centre = if config.has(Role::Centre) {
@@ -135,6 +137,7 @@ impl Node {
                 &library,
                 trace.tap("centre"),
                 hooks.clone(),
+                &gate,
                 plugins,
             )?;
             let _ = policy_changed.set(centre.domain.clone());
@@ -147,7 +150,7 @@ impl Node {
         };
         let redirect = if config.has(Role::Redirect) {
             let (outlet, view, thread) =
-                start_redirect(&config, clock, centre.as_ref(), &draining, trace.tap("redirect"))?;
+                start_redirect(&config, clock, centre.as_ref(), &draining, trace.tap("redirect"), &gate)?;
             threads.push(thread);
             Some((outlet, view))
         } else {
@@ -167,6 +170,7 @@ impl Node {
             delivery,
             centre,
             redirect,
+            gate,
             draining,
             trace,
             exporter,
@@ -297,6 +301,7 @@ fn start_centre(
     library: &Arc<Library>,
     tap: Tap,
     hooks: Hooks,
+    gate: &Gate,
     plugins: impl FnOnce(Outlet<ShardMail>) -> ToPlugins,
 ) -> Result<(Centre, MediaThread, JoinHandle<()>, JoinHandle<()>)> {
     let orphans = orphans(&facts);
@@ -357,6 +362,7 @@ fn start_centre(
         note: Box::new(move |facts| notes.try_note(facts)),
         orphans,
         tap,
+        gate: gate.clone(),
         view: shard_view.clone(),
     };
     let shard_thread = shard::start(setup).context("the shard's thread cannot be started")?;
@@ -372,10 +378,26 @@ fn start_redirect(
     centre: Option<&Centre>,
     draining: &Arc<AtomicBool>,
     tap: Tap,
+    gate: &Gate,
 ) -> Result<(Outlet<RedirectMail>, Arc<RedirectView>, JoinHandle<()>)> {
-    let port = Port::bind(config.listen.redirect, PortOptions::default())
-        .with_context(|| format!("listen.redirect: {} cannot be bound", config.listen.redirect))?;
-    tracing::info!(address = %port.local_addr(), receive_buffer = port.receive_buffer(), "redirect role listens");
+    let mut address = config.listen.redirect;
+    let mut doors = Vec::new();
+    for _ in 0..config.redirect.threads {
+        let options = PortOptions { shared: config.redirect.threads > 1, ..PortOptions::default() };
+        let port = Port::bind(address, options)
+            .with_context(|| format!("listen.redirect: {address} cannot be bound"))?;
+        address = port.local_addr();
+        doors.push(port);
+    }
+    let receive_buffer = doors.first().map_or(0, Port::receive_buffer);
+    tracing::info!(%address, threads = doors.len(), receive_buffer, "redirect role listens");
+    // Nodes are asked from the same host; the other family, where there is one, from any address.
+    let other: IpAddr =
+        if address.is_ipv4() { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() };
+    let probes = [address.ip(), other]
+        .into_iter()
+        .filter_map(|ip| Port::bind(SocketAddr::new(ip, 0), PortOptions::default()).ok())
+        .collect();
     let (poll, waker) = shard::poll().context("the redirect role cannot be woken")?;
     let (outlet, inbox) = cordboard_bus::inbox(1_024, waker.clone());
     let view = Arc::new(RedirectView::default());
@@ -392,11 +414,13 @@ fn start_redirect(
         nodes: config.redirect.nodes.clone(),
         beside,
         clock,
-        port,
+        doors,
+        probes,
         poll,
         waker,
         inbox,
-        tap,
+        tap: Arc::new(tap),
+        gate: gate.clone(),
         view: view.clone(),
     };
     let thread = redirect::start(setup).context("the redirect role's thread cannot be started")?;

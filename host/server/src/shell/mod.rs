@@ -11,6 +11,7 @@
 //! ```
 
 pub mod domain;
+pub mod gate;
 pub mod plugins;
 pub mod redirect;
 pub mod release;

@@ -29,10 +29,13 @@ use cordboard_net::Clock;
 use cordboard_net::media::MediaHandle;
 use cordboard_net::udp::{BATCH, Counters, Port};
 use cordboard_sip::endpoint::{DialogRecord, Flow};
+use cordboard_sip::redirect::{Key, Plain, answer_503};
 use cordboard_sip::transport::Transport;
+use cordboard_sip::wire::Message;
 use mio::{Events, Interest, Poll, Token};
 
 use super::domain::DomainMail;
+use super::gate::Gate;
 use super::until;
 use crate::trace::{Path, Tap};
 
@@ -47,8 +50,8 @@ pub enum ShardMail {
     Routed(u64, Result<Route, Fault>),
     /// From a script.
     Script(ScriptId, FromScript),
-    /// From the redirect role.
-    Note(Note),
+    /// From the redirect role, of one batch.
+    Notes(Vec<Note>),
     /// A new configuration.
     Configure(Arc<Model>, SharedPrompts),
     /// Take no new calls.
@@ -99,6 +102,8 @@ pub struct ShardView {
     pub idle: AtomicBool,
     /// Times that reading the sockets was put off since others were behind.
     pub held_back: AtomicU64,
+    /// New calls that got 503 since datagrams came faster than they could be served.
+    pub shed: AtomicU64,
     /// Rounds of the loop.
     pub rounds: AtomicU64,
 }
@@ -156,6 +161,8 @@ pub struct ShardSetup<P> {
     pub orphans: Vec<(u64, DialogRecord)>,
     /// What is seen of the SIP.
     pub tap: Tap,
+    /// Asked about whoever is no trunk.
+    pub gate: Gate,
     /// What others may know.
     pub view: Arc<ShardView>,
 }
@@ -168,6 +175,10 @@ const READ_ROUNDS: usize = 8;
 const ROUND_MS: u64 = 10;
 /// Rounds that begin at once before that holds: a call by itself never waits.
 const ROUNDS_AT_ONCE: u64 = 20;
+/// Rounds in a row that left the sockets full after which calls above a limit are shed at the door.
+const PRESSED: u32 = 2;
+/// The same, for every new call, whoever's it is.
+const PRESSED_LONG: u32 = 16;
 /// Mail taken before the sockets get their turn.
 const MAIL: usize = 4_096;
 
@@ -208,6 +219,13 @@ struct Loop<P> {
     clock: Clock,
     tap: Tap,
     out: Vec<Output>,
+    now: Now,
+    gate: Gate,
+    model: Arc<Model>,
+    key: Key,
+    /// Rounds in a row that could not empty the sockets.
+    pressed: u32,
+    shed: u64,
 }
 
 fn run<P: Plugins>(setup: ShardSetup<P>) {
@@ -226,6 +244,7 @@ fn run<P: Plugins>(setup: ShardSetup<P>) {
         note,
         orphans,
         tap,
+        gate,
         view,
     } = setup;
     let mut sockets = Vec::new();
@@ -238,7 +257,9 @@ fn run<P: Plugins>(setup: ShardSetup<P>) {
         }
         sockets.push(Socket { listener, port, readable: true, sending: Vec::new() });
     }
-    let shard = Shard::new(config, model, prompts.0, super::entropy(), clock.now());
+    let mut secret = [0; 16];
+    secret.copy_from_slice(&super::seed()[..16]);
+    let shard = Shard::new(config, model.clone(), prompts.0, super::entropy(), clock.now());
     let mut l = Loop {
         shard,
         sockets,
@@ -251,6 +272,12 @@ fn run<P: Plugins>(setup: ShardSetup<P>) {
         clock,
         tap,
         out: Vec::new(),
+        now: clock.now(),
+        gate,
+        model,
+        key: Key::new(secret),
+        pressed: 0,
+        shed: 0,
     };
     let mut now = clock.now();
     let mut pace = Pace::new(ms(ROUND_MS), ROUNDS_AT_ONCE);
@@ -285,6 +312,7 @@ fn run<P: Plugins>(setup: ShardSetup<P>) {
         // Before draining: whatever comes from now on wakes again.
         waker.clear();
         now = clock.now();
+        l.now = now;
         pace.begin(now.mono_ns);
         view.rounds.fetch_add(1, Relaxed);
         for event in &events {
@@ -344,8 +372,15 @@ impl<P: Plugins> Loop<P> {
             }
             ShardMail::Routed(ask, answer) => self.shard.handle(now, Input::Routed { ask, answer }, out),
             ShardMail::Script(script, from) => self.shard.handle(now, Input::Script(script, from), out),
-            ShardMail::Note(note) => self.shard.handle(now, Input::Redirected(note), out),
-            ShardMail::Configure(model, prompts) => self.shard.configure(model, prompts.0),
+            ShardMail::Notes(notes) => {
+                for note in notes {
+                    self.shard.handle(now, Input::Redirected(note), out);
+                }
+            }
+            ShardMail::Configure(model, prompts) => {
+                self.model = model.clone();
+                self.shard.configure(model, prompts.0);
+            }
             ShardMail::Drain => self.shard.handle(now, Input::Drain, out),
             ShardMail::Stop => {}
         }
@@ -353,7 +388,7 @@ impl<P: Plugins> Loop<P> {
 
     /// Reads the sockets; whether there is more to read.
     fn read(&mut self, now: Now) -> bool {
-        let Self { sockets, shard, tap, clock, out, .. } = self;
+        let Self { sockets, shard, tap, clock, out, gate, model, key, pressed, shed, .. } = self;
         let seen = tap.is_on();
         let mut more = false;
         for socket in sockets.iter_mut().filter(|s| s.readable) {
@@ -361,12 +396,24 @@ impl<P: Plugins> Loop<P> {
             let local = socket.port.local_addr();
             for round in 0.. {
                 let got = socket.port.recv_batch(|from, bytes| {
-                    let bytes = Bytes::copy_from_slice(bytes);
+                    let whole = Bytes::copy_from_slice(bytes);
                     if seen {
                         let path = Path { sent: false, transport: Transport::Udp, local, remote: from };
-                        tap.message(clock.now(), path, &bytes);
+                        tap.message(clock.now(), path, &whole);
                     }
-                    shard.handle(now, Input::Datagram { flow: Flow::udp(listener, from), bytes }, out);
+                    // Trunks pass without a question.
+                    if model.trunk_from(from).is_none() && !gate.lets_in(now, from, bytes) {
+                        return;
+                    }
+                    // First those whose limits refuse them anyway; when that does not help, everybody.
+                    if *pressed >= PRESSED
+                        && (*pressed >= PRESSED_LONG || shard.is_full_for(now, from))
+                        && let Some((to, bytes)) = too_many(shard, model, key, from, bytes)
+                    {
+                        *shed += 1;
+                        return out.push(Output::Send { flow: Flow::udp(listener, to), bytes });
+                    }
+                    shard.handle(now, Input::Datagram { flow: Flow::udp(listener, from), bytes: whole }, out);
                 });
                 match got {
                     Ok(BATCH) if round + 1 < READ_ROUNDS => {}
@@ -386,6 +433,7 @@ impl<P: Plugins> Loop<P> {
                 }
             }
         }
+        *pressed = if more { *pressed + 1 } else { 0 };
         more
     }
 
@@ -395,6 +443,7 @@ impl<P: Plugins> Loop<P> {
         for output in self.out.drain(..) {
             match output {
                 Output::Send { flow, bytes } => {
+                    self.gate.answered(self.now, flow.remote, &bytes);
                     if let Some(socket) = self.sockets.iter_mut().find(|s| s.listener == flow.listener) {
                         if let Some(now) = seen {
                             let local = socket.port.local_addr();
@@ -458,6 +507,7 @@ impl<P: Plugins> Loop<P> {
 
     fn tell(&self, now: Now, view: &ShardView) {
         let counts = self.shard.counts();
+        view.shed.store(self.shed, Relaxed);
         view.calls.store(counts.calls as u64, Relaxed);
         view.calls_total.store(counts.totals.calls, Relaxed);
         view.idle.store(counts.idle(), Relaxed);
@@ -466,6 +516,20 @@ impl<P: Plugins> Loop<P> {
         let ports = self.sockets.iter().map(|s| (s.port.local_addr(), s.port.counters())).collect();
         *view.ports.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = ports;
     }
+}
+
+/// 503 for a new call, with neither transaction nor plugin: what is left of the processor belongs to the
+/// calls that are up. A retransmission of an INVITE that we have is none.
+fn too_many(
+    shard: &Shard,
+    model: &Model,
+    key: &Key,
+    from: SocketAddr,
+    bytes: &[u8],
+) -> Option<(SocketAddr, Vec<u8>)> {
+    let plain = Plain::read(bytes).filter(|invite| !shard.knows(invite.call_id()))?;
+    let message = Message::parse(Bytes::copy_from_slice(bytes)).ok()?;
+    Some((plain.reply_to(from), answer_503(&message, from, key, model.limits.retry_after_s)))
 }
 
 /// Sends to a shard from a thread that may wait a moment: the shard always empties its inbox.

@@ -155,6 +155,13 @@ impl Builder {
         Self { out: Vec::with_capacity(768), tag_at: None, body: None }
     }
 
+    /// Appends the value of a request's top Via line as its response shows it.
+    pub(crate) fn append_via(out: &mut Vec<u8>, line: &[u8], via: &Via<'_>, source: SocketAddr) {
+        let mut builder = Self { out: std::mem::take(out), tag_at: None, body: None };
+        builder.via_from(line, via, source);
+        *out = builder.out;
+    }
+
     fn name(&mut self, name: &str) -> bool {
         if !is_token(name) || Name::recognise(name.as_bytes()) == Name::ContentLength {
             return false;

@@ -35,6 +35,7 @@ pub(crate) fn collect(shared: &Shared) -> Families {
         domain(&mut t, centre);
     }
     redirect(&mut t, shared);
+    gate(&mut t, shared);
     plugins(&mut t, shared);
     journal(&mut t, shared);
     log(&mut t);
@@ -131,6 +132,11 @@ fn shard(t: &mut Families, centre: &Centre) {
         "rounds in which the shard did not read its sockets since others were behind",
         &centre.shard_view.held_back,
     );
+    t.counter(
+        "shard_shed_total",
+        "new calls that got 503 since datagrams came faster than they could be served",
+        &centre.shard_view.shed,
+    );
     t.counter("shard_rounds_total", "rounds of the shard's loop", &centre.shard_view.rounds);
     t.counter("domain_rounds_total", "rounds of the domain's loop", &centre.domain_view.rounds);
 }
@@ -212,6 +218,18 @@ fn domain(t: &mut Families, centre: &Centre) {
     );
 }
 
+fn gate(t: &mut Families, shared: &Shared) {
+    let c = shared.gate.counts();
+    t.counters(
+        "gate_packets_total",
+        "requests of senders that are no trunk",
+        "verdict",
+        &[("admitted", c.admitted), ("shed", c.shed), ("banned", c.banned)],
+    );
+    t.counter("gate_bans_total", "bans that were begun", c.bans);
+    t.counter("gate_forgotten_total", "senders forgotten since the table was full", c.forgotten);
+}
+
 fn redirect(t: &mut Families, shared: &Shared) {
     if let Some((_, view)) = &shared.redirect {
         let c = view.counts();
@@ -224,6 +242,20 @@ fn redirect(t: &mut Families, shared: &Shared) {
                 ("503", c.without_node),
                 ("refused", c.refused),
                 ("malformed", c.malformed),
+            ],
+        );
+        let ports = view.ports();
+        let sum = |of: fn(&cordboard_net::udp::Counters) -> u64| ports.iter().map(of).sum::<u64>();
+        t.counters(
+            "redirect_datagrams_total",
+            "datagrams of the redirect role's sockets",
+            "what",
+            &[
+                ("received", sum(|c| c.received)),
+                ("sent", sum(|c| c.sent)),
+                ("truncated", sum(|c| c.truncated)),
+                ("overflowed", sum(|c| c.overflowed)),
+                ("refused", sum(|c| c.refused)),
             ],
         );
         t.gauge("redirect_nodes", "nodes that may be named", view.live().len());
