@@ -14,14 +14,10 @@ const DEBIAN: &[(&str, &str)] = &[
     ("tshark", "tshark"),
     ("sox", "sox"),
     ("sipsak", "sipsak"),
-<<<<<<< HEAD
     ("linphonec", "linphone-cli"),
     ("kamailio", "kamailio"),
     ("svmap", "sipvicious"),
     ("sngrep", "sngrep"),
-=======
-    ("svmap", "sipvicious"),
->>>>>>> 8036f5d (The redirect role is a plan and doors, and a gate stands before all listeners)
 ];
 
 /// Sees to it that these programs are there.
