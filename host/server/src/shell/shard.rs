@@ -177,7 +177,7 @@ const ROUND_MS: u64 = 10;
 const ROUNDS_AT_ONCE: u64 = 20;
 /// Rounds in a row that left the sockets full after which calls above a limit are shed at the door.
 const PRESSED: u32 = 2;
-/// The same, for every new call, whoever's it is.
+/// The same, for every new call, whoever's it is: shedding those above a limit has not helped.
 const PRESSED_LONG: u32 = 16;
 /// Mail taken before the sockets get their turn.
 const MAIL: usize = 4_096;
@@ -390,12 +390,14 @@ impl<P: Plugins> Loop<P> {
     fn read(&mut self, now: Now) -> bool {
         let Self { sockets, shard, tap, clock, out, gate, model, key, pressed, shed, .. } = self;
         let seen = tap.is_on();
+        let (mut count, shed_before) = (0_u64, *shed);
         let mut more = false;
         for socket in sockets.iter_mut().filter(|s| s.readable) {
             let listener = socket.listener;
             let local = socket.port.local_addr();
             for round in 0.. {
                 let got = socket.port.recv_batch(|from, bytes| {
+                    count += 1;
                     let whole = Bytes::copy_from_slice(bytes);
                     if seen {
                         let path = Path { sent: false, transport: Transport::Udp, local, remote: from };
@@ -433,7 +435,12 @@ impl<P: Plugins> Loop<P> {
                 }
             }
         }
-        *pressed = if more { *pressed + 1 } else { 0 };
+        *pressed = match more {
+            false => 0,
+            // A flood that is being shed is no reason to shed others.
+            true if (*shed - shed_before) * 2 > count => (*pressed).max(PRESSED),
+            true => *pressed + 1,
+        };
         more
     }
 
