@@ -1,5 +1,6 @@
 //! Who must not get through, and what it may not cost others: scanners, guessers, floods of strangers and of
-//! a trunk that is far above its limit.
+//! a trunk that is far above its limit. Only svmap can be told its own address; svwar and svcrack call
+//! themselves alike and would come from the carrier's.
 
 use std::net::UdpSocket;
 use std::process::{Command, Stdio};
@@ -40,19 +41,20 @@ fn banned(centre: &Centre) -> Vec<String> {
 fn sipvicious_gets_nothing_at_any_listener_and_calls_go_on() {
     let scene = Scene::new("sipvicious");
     let centre = centre(&scene);
-    for port in [centre.ports.redirect, centre.ports.centre] {
-        let port = port.to_string();
-        let found = sipvicious("svmap", &["-b", SCANNER, "-x", SCANNER, "-p", &port, "127.0.0.1"]);
-        assert!(!found.contains(&format!(":{port}")), "svmap has found us:\n{found}");
-        assert_eq!(banned(&centre), [SCANNER]);
-        let output = centre.cli(&["unban", SCANNER]);
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        assert!(banned(&centre).is_empty());
+    for method in ["OPTIONS", "INVITE", "REGISTER"] {
+        for port in [centre.ports.redirect, centre.ports.centre] {
+            assert!(banned(&centre).is_empty());
+            let port = port.to_string();
+            let found =
+                sipvicious("svmap", &["-b", SCANNER, "-x", SCANNER, "-m", method, "-p", &port, "127.0.0.1"]);
+            assert!(found.contains("found nothing"), "svmap has found us:\n{found}");
+            assert_eq!(banned(&centre), [SCANNER]);
+            let output = centre.cli(&["unban", SCANNER]);
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        }
     }
     let port = centre.ports.centre.to_string();
-    let found =
-        sipvicious("svwar", &["-b", SCANNER, "-x", SCANNER, "-p", &port, "-e", "100-110", "127.0.0.1"]);
-    assert!(!found.contains("reqauth") && !found.contains("| 10"), "svwar has found numbers:\n{found}");
+    let _ = sipvicious("svmap", &["-b", SCANNER, "-x", SCANNER, "-p", &port, "127.0.0.1"]);
     let listed = centre.cli(&["bans", "--json"]);
     let listed: Value = serde_json::from_slice(&listed.stdout).expect("JSON");
     assert_eq!(listed["items"][0]["source"], SCANNER);
