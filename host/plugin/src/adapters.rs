@@ -128,21 +128,22 @@ impl Adapters {
     pub async fn handle(&self, plugin: &Name, events: Vec<CloudEvent>) -> Result<Vec<Verdict>, Fault> {
         let adapters = self.clone();
         let plugin = plugin.clone();
-        let run = async move { adapters.run(&plugin, &events).await };
+        let run = async move { adapters.run(&plugin, events).await };
         // The engine going down is the only way for the task to vanish.
         self.registry.engine().runtime().spawn(run).await.unwrap_or(Err(Fault::Missing))
     }
 
-    async fn run(&self, plugin: &Name, events: &[CloudEvent]) -> Result<Vec<Verdict>, Fault> {
+    async fn run(&self, plugin: &Name, events: Vec<CloudEvent>) -> Result<Vec<Verdict>, Fault> {
+        let events: Vec<types::Event> = events.into_iter().map(event).collect();
         let limits = self.registry.engine().limits();
         let deadline = Deadline { wall_ms: limits.adapter_ms, cpu_ms: limits.adapter_cpu_ms };
-        let question = Batch { events, http: &self.http, requests: limits.http_requests };
+        let question = Batch { events: &events, http: &self.http, requests: limits.http_requests };
         ask(&self.registry, plugin, World::CtiAdapter, deadline, &question).await
     }
 }
 
 struct Batch<'q> {
-    events: &'q [CloudEvent],
+    events: &'q [types::Event],
     http: &'q Arc<dyn Http>,
     requests: u32,
 }
@@ -161,23 +162,15 @@ impl Question for Batch<'_> {
         store: &mut Store<world::Data>,
     ) -> wasmtime::Result<Result<Vec<Verdict>, Fault>> {
         let Code::Cti(pre) = code else { return Ok(Err(Fault::Missing)) };
-        let events: Vec<types::Event> = self.events.iter().map(event).collect();
         let instance = pre.instantiate_async(&mut *store).await?;
-        let verdicts = instance.call_handle(&mut *store, &events).await?;
-        Ok(check(verdicts, events.len()))
+        let verdicts = instance.call_handle(&mut *store, self.events).await?;
+        Ok(check(verdicts, self.events.len()))
     }
 }
 
-fn event(event: &CloudEvent) -> types::Event {
-    types::Event {
-        sequence: event.sequence,
-        id: event.id.clone(),
-        source: event.source.clone(),
-        type_: event.kind.clone(),
-        subject: event.subject.clone(),
-        time: event.time.clone(),
-        data: event.data.clone(),
-    }
+fn event(event: CloudEvent) -> types::Event {
+    let CloudEvent { sequence, id, source, kind, subject, time, data } = event;
+    types::Event { sequence, id, source, type_: kind, subject, time, data }
 }
 
 fn check(verdicts: Vec<types::Verdict>, events: usize) -> Result<Vec<Verdict>, Fault> {

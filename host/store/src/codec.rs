@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 /// The version of the types that this program writes.
 pub const VERSION: u8 = 1;
 
-/// Appends values to a blob: `VERSION`, checksum (4 bytes, little endian, over the rest), values.
+/// Appends values to a blob: `VERSION`, CRC-32 (IEEE 802.3; 4 bytes, little endian, over the rest), values.
 #[derive(Debug, Default)]
 pub struct Blob {
     bytes: Vec<u8>,
@@ -55,7 +55,7 @@ impl Blob {
         self.values = 0;
         let mut bytes = std::mem::take(&mut self.bytes);
         if bytes.len() >= 5 {
-            let sum = checksum(&bytes[5..]);
+            let sum = crc32fast::hash(&bytes[5..]);
             bytes[1..5].copy_from_slice(&sum.to_le_bytes());
         }
         bytes
@@ -80,7 +80,7 @@ pub fn decode<T: DeserializeOwned>(blob: &[u8]) -> Result<Vec<T>, String> {
     if *version != VERSION {
         return Err(format!("format version {version}, this program knows {VERSION}"));
     }
-    if checksum(rest) != u32::from_le_bytes([*a, *b, *c, *d]) {
+    if crc32fast::hash(rest) != u32::from_le_bytes([*a, *b, *c, *d]) {
         return Err("its checksum is wrong".into());
     }
     let mut values = Vec::new();
@@ -93,33 +93,15 @@ pub fn decode<T: DeserializeOwned>(blob: &[u8]) -> Result<Vec<T>, String> {
     Ok(values)
 }
 
-/// CRC-32 (IEEE 802.3), a table of 256 made at compile time.
-fn checksum(bytes: &[u8]) -> u32 {
-    const TABLE: [u32; 256] = {
-        let mut table = [0; 256];
-        let mut i = 0;
-        while i < 256 {
-            let mut c = i as u32;
-            let mut bit = 0;
-            while bit < 8 {
-                c = if c & 1 == 1 { 0xedb8_8320 ^ (c >> 1) } else { c >> 1 };
-                bit += 1;
-            }
-            table[i] = c;
-            i += 1;
-        }
-        table
-    };
-    !bytes.iter().fold(!0_u32, |c, b| TABLE[((c ^ u32::from(*b)) & 0xff) as usize] ^ (c >> 8))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn the_checksum_is_crc_32() {
-        assert_eq!(checksum(b"123456789"), 0xcbf4_3926);
+        let blob = encode(&7_u8);
+        assert_eq!(blob[1..5], crc32fast::hash(&blob[5..]).to_le_bytes());
+        assert_eq!(crc32fast::hash(b"123456789"), 0xcbf4_3926);
     }
 
     #[test]
