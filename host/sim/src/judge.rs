@@ -225,7 +225,10 @@ impl Judge {
                     }
                     return;
                 }
-                person.active = None;
+                // Unless its call ended before the offer came: then the agent was free from there on.
+                if person.active == Some(settled.token) {
+                    person.active = None;
+                }
                 if let Some(place) = self.places.get_mut(&settled.ticket) {
                     place.active = place.active.saturating_sub(1);
                 }
@@ -264,6 +267,18 @@ impl Judge {
                 *times += 1;
                 if *times > 1 {
                     self.wrong(now, format!("call {interaction} ended twice"));
+                }
+                // What rang was settled before. An offer that is on its way crosses this message and
+                // will find no call: nobody's phone rings for it, so its agent is free.
+                let crossing = self.tokens.iter().filter(|(_, t)| {
+                    t.settled.is_none() && self.keys.iter().any(|((of, _), ticket)| *of == interaction && *ticket == t.ticket)
+                });
+                for (token, Token { agent, .. }) in crossing {
+                    if let Some(person) = self.people.get_mut(agent)
+                        && person.active == Some(*token)
+                    {
+                        person.active = None;
+                    }
                 }
             }
             _ => {}
