@@ -6,10 +6,10 @@ use std::net::SocketAddr;
 
 use cordboard_e2e::capture::Capture;
 use cordboard_e2e::centre::Centre;
-use cordboard_e2e::s;
 use cordboard_e2e::scene::{Scene, free_port};
 use cordboard_e2e::setup::Setup;
 use cordboard_e2e::sipp::Sipp;
+use cordboard_e2e::{eventually, s};
 use md5::{Digest, Md5};
 
 /// One side of a flow, step by step.
@@ -165,7 +165,11 @@ fn registrations_of_section_2() {
 fn sessions_of_section_3() {
     let scene = Scene::new("rfc3665-3");
     let far = free_port();
-    let rules = format!("* -> bridge sip:far@127.0.0.1:{far} ring=20");
+    let silent = std::net::UdpSocket::bind("127.0.0.1:0").expect("a socket that says nothing");
+    let dead = silent.local_addr().expect("its address").port();
+    let rules = format!(
+        "dead -> bridge sip:far@127.0.0.1:{dead} ring=20\n* -> bridge sip:far@127.0.0.1:{far} ring=20"
+    );
     let setup = Setup { rules, rtp_ports: 100, ..Setup::default() };
     let centre = Centre::start(&scene, &setup);
     let capture = Capture::start(&scene, &[centre.ports.redirect, centre.ports.centre], centre.ports.rtp);
@@ -231,7 +235,21 @@ fn sessions_of_section_3() {
         there.all_well(1, s(20));
         cause(q850, "host");
     }
+    // 3.10: no response at all.
+    let began = std::time::Instant::now();
+    let mut play = Play::default();
+    play.request("INVITE", &REMOTE.replace("100", "dead"), &TO.replace("100", "dead"), CONTACT, true);
+    play.step("<recv response=\"100\" optional=\"true\"/>");
+    for status in [404, 480, 502, 503, 504] {
+        play.step(&format!("<recv response=\"{status}\" optional=\"true\" next=\"1\"/>"));
+    }
+    play.step("<recv response=\"408\"/>").step("<label id=\"1\"/>");
+    play.request("ACK", &REMOTE.replace("100", "dead"), LAST_TO, "", false);
+    play.run(&scene, "silence", free_port(), &to_centre(&centre, &[])).all_well(1, s(20));
+    assert!(began.elapsed() < s(6), "a silent target is given up after 2 s: {:?}", began.elapsed());
+    eventually("its record is written", s(5), || (centre.items("/v1/records").len() == 6).then_some(()));
     capture.nothing_malformed(40, 0);
     centre.at_rest_within(s(40));
     centre.finish();
+    drop(silent);
 }

@@ -93,6 +93,7 @@ impl Core {
             sdp: dial.party.make_offer(&codecs, Direction::SendRecv),
             redirects: 8,
             silent_target_ms: call.model.limits.silent_target_ms,
+            silent_first: true,
             ..Invite::default()
         };
         match self.invite(call.key, invite) {
