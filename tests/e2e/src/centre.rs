@@ -53,7 +53,10 @@ impl Centre {
             redirect: free_port(),
             centre: free_port(),
             api: free_port(),
-            rtp: rtp_range(setup.rtp_ports),
+            rtp: match setup.rtp_first {
+                Some(first) => (first, first + setup.rtp_ports - 1),
+                None => rtp_range(setup.rtp_ports),
+            },
         }
     }
 

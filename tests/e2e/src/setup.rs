@@ -74,6 +74,8 @@ pub struct Setup {
     pub edits: Vec<(String, String)>,
     /// RTP ports.
     pub rtp_ports: u16,
+    /// The first of them; none: wherever no other test of this run has been.
+    pub rtp_first: Option<u16>,
     /// Seconds in which a caller who was lost finds the old place.
     pub call_back_grace_s: u32,
 }
@@ -98,6 +100,7 @@ impl Default for Setup {
             serialise_bus: true,
             edits: Vec::new(),
             rtp_ports: 400,
+            rtp_first: None,
             call_back_grace_s: 60,
         };
         setup.plugin("ivr-support", "ivr-support");

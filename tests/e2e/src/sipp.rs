@@ -83,12 +83,21 @@ impl Sipp {
     /// When SIPp cannot be started.
     #[must_use]
     pub fn run(scene: &Scene, name: &str, port: u16, args: &[String]) -> Self {
+        Self::run_at(scene, name, "127.0.0.1", port, args)
+    }
+
+    /// As [`Self::run`], at another address, such as `::1`.
+    ///
+    /// # Panics
+    /// When SIPp cannot be started.
+    #[must_use]
+    pub fn run_at(scene: &Scene, name: &str, address: &str, port: u16, args: &[String]) -> Self {
         let out = File::create(scene.dir().join(format!("sipp-{name}.log"))).expect("a log");
         let process = place::program("sipp", "sip-tester")
             .args(args)
             .args([
                 "-i",
-                "127.0.0.1",
+                address,
                 "-p",
                 &port.to_string(),
                 "-nostdin",

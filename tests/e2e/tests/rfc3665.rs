@@ -253,3 +253,41 @@ fn sessions_of_section_3() {
     centre.finish();
     drop(silent);
 }
+
+#[test]
+fn a_session_by_ipv6() {
+    let scene = Scene::new("ipv6");
+    let far = free_port();
+    let mut setup = Setup {
+        rules: format!("* -> bridge sip:far@[::1]:{far} ring=20"),
+        rtp_ports: 40,
+        ..Setup::default()
+    };
+    for name in ["redirect", "centre"] {
+        setup.edits.push((format!("\n{name} = \"127.0.0.1:"), format!("\n{name} = \"[::1]:")));
+    }
+    setup.edits.push(("127.0.0.0/8".into(), "::1".into()));
+    let centre = Centre::start(&scene, &setup);
+    let mut capture = Capture::start(&scene, &[centre.ports.redirect, centre.ports.centre], centre.ports.rtp);
+    let own = |name: &str, to: String| -> Vec<String> {
+        ["-sn", name, "-m", "1", "-d", "300", "-s", "100"]
+            .map(str::to_owned)
+            .into_iter()
+            .chain([to])
+            .collect()
+    };
+    let uas = Sipp::run_at(&scene, "uas", "::1", far, &own("uas", "::1".into()));
+    let to = format!("[::1]:{}", centre.ports.centre);
+    Sipp::run_at(&scene, "uac", "::1", free_port(), &own("uac", to)).all_well(1, s(20));
+    uas.all_well(1, s(20));
+    let record = centre.record();
+    assert_eq!((&record["end"]["by"], &record["end"]["cause"]), (&"caller".into(), &16.into()), "{record}");
+    // Both descriptions of ours name an address of the same family, and nothing went by IPv4.
+    let ours = capture.fields("sdp && ipv6 && sip", &["udp.srcport", "sdp.connection_info.address"]);
+    let of_centre: Vec<&String> =
+        ours.iter().filter(|l| l.starts_with(&format!("{}\t", centre.ports.centre))).collect();
+    assert!(of_centre.len() >= 2 && of_centre.iter().all(|l| l.ends_with("\t::1")), "{ours:?}");
+    assert!(capture.find("sip && ip").is_empty());
+    capture.nothing_malformed(10, 0);
+    centre.finish();
+}
