@@ -9,6 +9,7 @@ mod bridge;
 mod flow;
 mod process;
 mod redirect;
+mod wire;
 
 /// One figure.
 #[derive(Debug)]
@@ -48,6 +49,7 @@ const BENCHES: &[Bench] = &[
         "INVITE, 302, ACK at the redirect role, beside the kernel's floor and Kamailio",
         redirect::run,
     ),
+    ("wire", "an INVITE indexed, framed and let in, beside rsip", wire::run),
 ];
 
 fn main() -> ExitCode {
