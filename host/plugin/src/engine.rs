@@ -43,11 +43,11 @@ pub struct EngineConfig {
 }
 
 impl EngineConfig {
-    /// The defaults: 9,000 places, 200 heavy ones, a worker for each two cores: guests that loop
-    /// leave the other half to the calls, and a batch for few workers wakes few.
+    /// The defaults: 9,000 places, 200 heavy ones, a worker a core and two at least: what the host
+    /// does for one guest does not give way to others.
     #[must_use]
     pub fn new(logs: Arc<dyn Logs>) -> Self {
-        let workers = (std::thread::available_parallelism().map_or(1, std::num::NonZero::get) / 2).max(1);
+        let workers = std::thread::available_parallelism().map_or(2, std::num::NonZero::get).max(2);
         Self { limits: Limits::default(), instances: 9_000, heavy_instances: 200, workers, cache: None, logs }
     }
 }
