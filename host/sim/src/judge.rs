@@ -271,7 +271,8 @@ impl Judge {
                 // What rang was settled before. An offer that is on its way crosses this message and
                 // will find no call: nobody's phone rings for it, so its agent is free.
                 let crossing = self.tokens.iter().filter(|(_, t)| {
-                    t.settled.is_none() && self.keys.iter().any(|((of, _), ticket)| *of == interaction && *ticket == t.ticket)
+                    t.settled.is_none()
+                        && self.keys.iter().any(|((of, _), ticket)| *of == interaction && *ticket == t.ticket)
                 });
                 for (token, Token { agent, .. }) in crossing {
                     if let Some(person) = self.people.get_mut(agent)
