@@ -175,7 +175,7 @@ fn mutations_for_as_long_as_asked() {
                 if broken.len() >= 20 {
                     break;
                 }
-            } else if count % 64 == 0 && bytes.len() < 1_500 {
+            } else if count.is_multiple_of(64) && bytes.len() < 1_500 {
                 // Drift: some mutations become seeds, the oldest drifters make room.
                 seeds.push((PathBuf::new(), bytes));
                 if seeds.len() > 400 {

@@ -16,8 +16,11 @@ use cordboard_sip::wire::{Builder, MAX_MESSAGE, Message, Name, NameAddr, Uri, Vi
 
 use super::second_opinion;
 
+/// What a target is handed.
+pub type Target = fn(&[u8]);
+
 /// Every target by its name, which is its corpus' folder too.
-pub const ALL: &[(&str, fn(&[u8]))] = &[
+pub const ALL: &[(&str, Target)] = &[
     ("wire", wire),
     ("sdp", sdp),
     ("digest", digest),
