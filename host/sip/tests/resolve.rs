@@ -125,11 +125,20 @@ const EXAMPLE: &str = "
 
 /// Each branch: the section, the URI, what we speak, more lines of the zone or a zone of its own, the
 /// targets, and the questions of each round.
+type Case = (
+    &'static str,
+    &'static str,
+    &'static [Transport],
+    &'static str,
+    &'static str,
+    &'static [&'static [&'static str]],
+);
+
 #[test]
 fn every_branch_of_the_rfc_leads_where_it_says() {
     use Transport::{Tcp, Tls, Udp};
     let none: &[&[&str]] = &[];
-    let cases: &[(&str, &str, &[Transport], &str, &str, &[&[&str]])] = &[
+    let cases: &[Case] = &[
         ("4.1 numeric, sip: UDP", "sip:a@192.0.2.7", &[Tcp, Udp], "", "UDP 192.0.2.7:5060", none),
         ("4.1 numeric, sips: TLS", "sips:a@192.0.2.7", &[Udp, Tls], "", "TLS 192.0.2.7:5061", none),
         ("4.2 numeric with port", "sip:a@192.0.2.7:7000", &[Udp], "", "UDP 192.0.2.7:7000", none),
