@@ -202,7 +202,8 @@ fn sipsak_asks_registers_floods_and_sends_rubbish() {
     let began = Instant::now();
     let _ = sipsak(&["-R", "-t", "40", "-D", "4", "-s", &uri]);
     println!("rubbish for {:?}", began.elapsed());
-    // A flood of OPTIONS, and somebody calls meanwhile.
+    // A flood of OPTIONS from the carrier's own address, which the gate lets pass: while it lasts, calls
+    // may be shed with 503 (`scanner.rs`: another trunk's calls are spared); after it, none is.
     let mut flood = place::program("sipsak", "sipsak")
         .args(["-F", "-e", "60000", "-s", &uri])
         .stdin(Stdio::null())
@@ -210,12 +211,19 @@ fn sipsak_asks_registers_floods_and_sends_rubbish() {
         .stderr(Stdio::null())
         .spawn()
         .expect("sipsak starts");
+    std::thread::sleep(s(3));
+    let _ = flood.kill();
+    let _ = flood.wait();
+    // What still lies in the socket's buffer is answered first.
+    eventually("the shard has caught up", s(10), || {
+        let before = centre.metric("cordboard_udp_datagrams_total");
+        std::thread::sleep(ms(600));
+        (centre.metric("cordboard_udp_datagrams_total") - before < 10.0).then_some(())
+    });
     let mut phone = caller(&centre, "4930111");
     phone.hears_tone("c", MUSIC_HZ);
     phone.hang_up("c");
     assert_eq!(phone.ended("c")["status"], 200);
-    let _ = flood.kill();
-    let _ = flood.wait();
     let received = centre.metric("cordboard_udp_datagrams_total");
     println!("{received} datagrams received and sent");
     let ours = format!("udp.srcport == {} || udp.srcport == {}", centre.ports.redirect, centre.ports.centre);
