@@ -1,7 +1,7 @@
 //! How often a thread begins a round: at once when little happens, and gathering when much does.
 //!
 //! A wake-up costs a thread some ten microseconds whatever it then does, so a busy thread that is
-//! woken for each message spends most of its time on waking. Used by every thread with an inbox;
+//! woken for each message spends most of its time on waking. Used by the shard, the redirect doors and the journal;
 //! it decides nothing about what a round does.
 
 /// A leaky bucket of rounds. While fewer than the rate are wanted nothing waits; when more are, a
