@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::Name;
 use crate::trunk::rules::Rewrite;
-use crate::trunk::terms::Outbound;
+use crate::trunk::terms::{Outbound, Peer};
 
 /// Everything the stations need to know.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -85,6 +85,9 @@ pub struct Trunk {
     /// For the dialled number of a call that comes in, before its tenant is looked for.
     #[serde(default)]
     pub called: Vec<Rewrite>,
+    /// It registers here: its calls come from where its last REGISTER came from, and go there.
+    #[serde(default)]
+    pub peer: Option<Peer>,
     /// How calls leave by it; none: they do not.
     #[serde(default)]
     pub out: Option<Outbound>,
@@ -103,6 +106,7 @@ impl Default for Trunk {
             codecs: Vec::new(),
             caller: Vec::new(),
             called: Vec::new(),
+            peer: None,
             out: None,
         }
     }

@@ -7,6 +7,7 @@ pub mod api;
 pub mod cli;
 pub mod config;
 pub mod cti;
+pub mod dns;
 pub mod http;
 pub mod library;
 pub mod node;

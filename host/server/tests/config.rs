@@ -192,3 +192,74 @@ fn the_demo_s_file_is_right_but_for_components_that_are_not_built() {
     assert!(problems.list.iter().all(|p| p.text.contains("there is no component")), "{problems}");
     assert_eq!(problems.list.len(), 6);
 }
+
+#[test]
+fn a_trunk_that_calls_leave_by_is_read_whole() {
+    let out = r#"
+[[trunks]]
+name = "out"
+caller = ["0* -> +49*"]
+[trunks.out]
+destinations = [{ address = "sip:192.0.2.10", weight = 3 }, { address = "sip:carrier.example;transport=udp", priority = 2 }]
+user = "acme"
+password = "secret"
+identity = "asserted"
+called = ["+* -> 00*"]
+add_headers = { "X-Account" = "7" }
+early_media = "ring"
+health_s = 0
+register = { registrar = "sip:192.0.2.10:5070" }
+
+[[trunks]]
+name = "pbx"
+registers = { user = "pbx", password = "md5:0123456789abcdef0123456789abcdef" }
+[trunks.out]
+tenants = ["acme"]
+
+[dns]
+servers = ["127.0.0.1:5353", "::1"]
+"#;
+    let config = parse(&format!("{GOOD}{out}")).unwrap();
+    let [_, carrier, pbx] = &config.model.trunks[..] else { panic!("{:?}", config.model.trunks) };
+    let terms = carrier.out.as_ref().unwrap();
+    assert_eq!((terms.destinations[0].weight, terms.destinations[1].priority), (3, 2));
+    assert_eq!((terms.silent_ms, terms.max_calls, terms.health), (1_500, 1_000, None));
+    let register = terms.register.as_ref().unwrap();
+    assert_eq!((register.user.as_str(), register.expires_s, register.bulk), ("acme", 3_600, false));
+    assert_eq!(pbx.peer.as_ref().map(|p| (p.user.as_str(), p.realm.as_str())), Some(("pbx", "pbx")));
+    assert!(pbx.out.as_ref().is_some_and(|out| out.destinations.is_empty() && out.serves("acme")));
+    assert_eq!(config.dns.servers[1].to_string(), "[::1]:53");
+}
+
+#[test]
+fn what_is_wrong_with_a_trunk_is_said() {
+    let told = |trunk: &str| {
+        let text = format!("{GOOD}\n[[trunks]]\nname = \"t\"\n{trunk}\n");
+        parse(&text).map_or_else(|p| p.to_string(), |_| "nothing".to_owned())
+    };
+    let at = "destinations = [{ address = \"sip:192.0.2.1\" }]";
+    for (trunk, part) in [
+        ("", "sources"),
+        ("[trunks.out]", "1 to 32 destinations"),
+        ("[trunks.out]\ndestinations = [{ address = \"sip:u@192.0.2.1\" }]", "without a user"),
+        ("[trunks.out]\ndestinations = [{ address = \"sip:a;transport=sctp\" }]", "cannot be reached"),
+        ("[trunks.out]\ndestinations = [{ address = \"sip:a;transport=tcp\" }]", "leave by UDP"),
+        (&format!("[trunks.out]\n{at}\nuser = \"u\""), "one of `password`"),
+        (
+            &format!("[trunks.out]\n{at}\nregister = {{ registrar = \"sip:192.0.2.1\" }}"),
+            "the user to register",
+        ),
+        (&format!("[trunks.out]\n{at}\ncalled = [\"0*\"]"), "00* -> +*"),
+        (&format!("[trunks.out]\n{at}\nadd_headers = {{ Via = \"x\" }}"), "is not for rules"),
+        (&format!("[trunks.out]\n{at}\nearly_media = \"drop\""), "`pass` or `ring`"),
+        (&format!("[trunks.out]\n{at}\ntenants = [\"acne\"]"), "there is no tenant `acne`"),
+        ("registers = { user = \"alice\", password = \"x\" }", "the agent `alice`"),
+        (
+            &format!("registers = {{ user = \"p\", password = \"x\" }}\n[trunks.out]\n{at}"),
+            "where it has registered",
+        ),
+    ] {
+        let text = told(trunk);
+        assert!(text.contains(part), "{trunk:?}: {text}");
+    }
+}

@@ -430,6 +430,8 @@ impl World {
                 }
                 shard::Output::Fact(Fact::DialogUp { .. } | Fact::DialogDown { .. })
                 | shard::Output::Notice { .. }
+                // Nobody in a simulation has a name.
+                | shard::Output::Resolve { .. }
                 | shard::Output::Gone { .. } => {}
                 shard::Output::Fact(other) => {
                     self.judge.wrong(self.now, format!("the shard writes a fact of the domain: {other:?}"));

@@ -11,6 +11,7 @@ pub mod centre;
 pub mod component;
 pub mod http;
 pub mod kamailio;
+pub mod names;
 pub mod phone;
 pub mod place;
 pub mod raw;

@@ -7,6 +7,7 @@ use std::time::Instant;
 use cordboard_e2e::capture::Capture;
 use cordboard_e2e::carrier::{Carrier, PASSWORD, USER};
 use cordboard_e2e::centre::Centre;
+use cordboard_e2e::names::Names;
 use cordboard_e2e::phone::Phone;
 use cordboard_e2e::scene::{Scene, free_port};
 use cordboard_e2e::setup::Setup;
@@ -250,5 +251,57 @@ fn a_trunk_s_caps_hold_inward_with_a_time_to_come_back() {
         let view = trunk(&centre, "carrier");
         (view["admitted"] == 2 && view["refused"] == 1 && view["calls_in"] == 0).then_some(())
     });
+    centre.finish();
+}
+
+#[test]
+fn names_are_resolved_by_naptr_and_srv_with_failover_and_a_cache() {
+    let scene = Scene::new("trunk-dns");
+    let dead = UdpSocket::bind("127.0.0.1:0").expect("a port that says nothing");
+    let (port, desk) = (free_port(), free_port());
+    let names = Names::start(
+        &scene,
+        &[
+            "naptr-record=far.test,10,10,S,SIP+D2U,,_sip._udp.far.test".to_owned(),
+            format!("srv-host=_sip._udp.far.test,dead.far.test,{},1,10", dead.local_addr().unwrap().port()),
+            format!("srv-host=_sip._udp.far.test,live.far.test,{port},2,10"),
+            "host-record=dead.far.test,127.0.0.1,60".to_owned(),
+            "host-record=live.far.test,127.0.0.1,60".to_owned(),
+            "host-record=desk.test,127.0.0.1,60".to_owned(),
+        ],
+    );
+    let mut setup = leaving(
+        "bridge trunk:named",
+        &format!(
+            "[dns]\nservers = [\"{}\"]\n[[trunks]]\nname = \"named\"\n[trunks.out]\nhealth_s = 0\ndestinations = [{{ address = \"sip:far.test\" }}]\n",
+            names.at
+        ),
+    );
+    setup.rules =
+        "300 -> bridge sip:far@far.test\n400 -> bridge sip:x@absent.test\n500 -> workgroup support\n"
+            .to_owned()
+            + &setup.rules;
+    setup.agent_at("desk", &format!("sip:desk@desk.test:{desk}"));
+    let centre = Centre::start(&scene, &setup);
+    let mut far = Phone::at("far", port, &answers());
+    let mut phone = Phone::at("desk", desk, &answers());
+    let mut caller = Phone::caller("4930111");
+    for (call, number) in [("trunk", "100"), ("address", "300")] {
+        let began = Instant::now();
+        talks(&centre, &mut caller, &mut far, call, number);
+        assert!(began.elapsed() < s(8), "{call}: {:?}", began.elapsed());
+    }
+    assert_eq!(names.asked(&scene, "_sip._udp.far.test"), 1, "the second call took it from the cache");
+    assert!(names.asked(&scene, "query[NAPTR] far.test") >= 1);
+    talks(&centre, &mut caller, &mut phone, "agent", "500");
+    caller.call(&centre, "absent", "400", 1_000, &[]);
+    assert_eq!(caller.ended("absent")["status"], 502);
+    let records = centre.records(4);
+    let absent = records.iter().find(|r| r["called"] == "400").unwrap();
+    assert!(
+        absent["end"]["text"].as_str().unwrap().contains("absent.test: DNS knows no such host"),
+        "{absent}"
+    );
+    drop(dead);
     centre.finish();
 }

@@ -4,6 +4,9 @@
 //! exactly one outcome. [`Talk`] is a conversation that came out of it, [`Dial`] a second party
 //! without a queue. Called by the shard, which sends what they return. Never chooses an agent.
 
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+
 use cordboard_base::{Id, Now};
 use cordboard_media::control;
 use cordboard_sip::endpoint::LegId;
@@ -31,6 +34,8 @@ pub struct Ring {
     pub uri: String,
     /// Through which listener and to which address, when the phone registered.
     pub flow: Option<crate::messages::Flow>,
+    /// Addresses of the phone that were not tried, when its URI has a name.
+    pub addresses: VecDeque<SocketAddr>,
     /// The leg.
     pub party: Party,
 }
@@ -69,6 +74,11 @@ impl Round {
     pub fn take_media(&mut self, media: control::LegId) -> Option<Ring> {
         let at = self.rings.iter().position(|r| r.party.media == Some(media))?;
         Some(self.rings.remove(at))
+    }
+
+    /// The ring of a SIP leg.
+    pub fn by_leg(&mut self, leg: LegId) -> Option<&mut Ring> {
+        self.rings.iter_mut().find(|r| r.party.leg == Some(leg))
     }
 
     /// The ring of a media leg.
@@ -125,8 +135,8 @@ pub struct Dial {
     pub since: Now,
     /// Audio of before the answer flows.
     pub early: bool,
-    /// The trunks that it may leave by; none: straight to `address`.
-    pub hunt: Option<Hunt>,
+    /// The ways that it may still take.
+    pub hunt: Hunt,
     /// Audio of before the answer is not wanted: the caller is told that it rings.
     pub ring_only: bool,
 }

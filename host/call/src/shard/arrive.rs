@@ -41,8 +41,10 @@ impl Shard {
             Some(line) if line.user == trunk::called(request) => trunk::addressed(request),
             _ => trunk::called(request),
         };
-        let from = trunk::From { remote: source.remote, registered: registered.as_ref().map(|r| &r.trunk) };
-        let admitted = match core.admission.admit(core.now, &model, from, called, core.draining) {
+        let line = registered.as_ref().map(|r| &r.trunk);
+        let registered = line.or_else(|| core.trunks.peer_at(source.remote, core.now));
+        let origin = trunk::Origin { remote: source.remote, registered };
+        let admitted = match core.admission.admit(core.now, &model, origin, called, core.draining) {
             Ok(admitted) => admitted,
             Err(refused) => return core.refuse(leg, refused),
         };

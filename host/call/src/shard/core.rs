@@ -74,6 +74,8 @@ pub(super) struct Core {
     pub(super) registered: Set<u64>,
     pub(super) admission: Admission,
     pub(super) trunks: Trunks,
+    /// Names that DNS was asked for.
+    pub(super) names: Map<u64, super::names::Asker>,
     pub(super) digest: digest::Server,
     pub(super) draining: bool,
     pub(super) totals: Totals,
@@ -123,6 +125,7 @@ impl Core {
             probes: Map::default(),
             admission: Admission::default(),
             trunks: Trunks::default(),
+            names: Map::default(),
             digest: digest::Server::new(secret),
             draining: false,
             totals: Totals::default(),

@@ -2,14 +2,14 @@
 //! trunk. The same legs and the same join as an agent's, without a token.
 //!
 //! ```text
-//!   dial --> media leg --+-- an address ---------------------------------> INVITE
-//!                        +-- trunks: enter one --> its next destination --> INVITE
-//!                              ^    ^ full, none left      ^                  |
-//!                              |    +------- next trunk ---+                  | silent, 408, 5xx
-//!                              +----------------------------------------------+
+//!   dial --> media leg --+-- an address ---------------------------> its next host address --> INVITE
+//!                        +-- trunks: enter one --> its next destination --^      ^               |
+//!                              ^                          ^                      |               | silent,
+//!                              +-- full, none left -------+-- none left ---------+---------------+ 408, 5xx
 //!   Whatever else comes back is the answer: 2xx joins, a refusal ends, the ring timer bounds it all.
 //! ```
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 
 use cordboard_media::control::{Command, Item};
@@ -19,6 +19,7 @@ use cordboard_sip::wire::Message;
 
 use super::call::{Call, Wake};
 use super::core::Core;
+use super::names::{Asker, Way};
 use crate::bridge::Dial;
 use crate::center::{self, Party, cause};
 use crate::handoff::Station;
@@ -38,13 +39,9 @@ impl Core {
         let media = self.open_media(call.key);
         let party = Party::new(media, self.random.next_u64());
         let ring_timeout_ms = ring_timeout_ms.clamp(1_000, MAX_RING_MS);
-        let hunt = match Target::parse(&address) {
-            Ok(Target::Trunks { trunks, number }) => {
-                Some(Hunt::new(trunks, number.unwrap_or_else(|| call.called.clone())))
-            }
-            // What is no URI either fails when it is dialled.
-            Ok(Target::Uri(_)) | Err(_) => None,
-        };
+        // What is no URI either fails when it is dialled.
+        let target = Target::parse(&address).unwrap_or_else(|_| Target::Uri(address.clone()));
+        let hunt = Hunt::new(target, &call.called);
         call.dial = Some(Dial {
             party,
             address,
@@ -67,7 +64,7 @@ impl Core {
     pub(super) fn dial_opened(&mut self, call: &mut Call, address: SocketAddr) {
         let Some(dial) = &mut call.dial else { return };
         dial.party.address = Some(address);
-        if dial.hunt.is_some() { self.next_way(call) } else { self.dial_address(call) }
+        self.next_way(call);
     }
 
     /// What every leg that we dial for a call has.
@@ -76,19 +73,123 @@ impl Core {
         vec![("Max-Forwards".to_owned(), call.hops.to_string())]
     }
 
-    fn dial_address(&mut self, call: &mut Call) {
+    /// Sends the call to the next address that may serve it; with none left it has failed.
+    fn next_way(&mut self, call: &mut Call) {
+        loop {
+            let Some(dial) = &mut call.dial else { return };
+            let hunt = &mut dial.hunt;
+            if let Some(address) = hunt.next_address() {
+                let (trunk, uri) = (hunt.at.clone(), hunt.tried.clone().unwrap_or_default());
+                let sent = match &trunk {
+                    Some(trunk) => self.invite_by_trunk(call, trunk, &uri, address),
+                    None => self.invite_address(call, &uri, address),
+                };
+                match sent {
+                    Ok(()) => return,
+                    Err(full @ (Full::Legs | Full::Transactions)) => {
+                        return self.dial_failed(call, 500, &full.to_string());
+                    }
+                    Err(bad) => self.note_failure(call, 500, &format!("{uri}: {bad}")),
+                }
+            } else if let Some(uri) = hunt.next_destination() {
+                let peer = hunt.at.as_ref().and_then(|trunk| self.trunks.address_of(trunk, &uri, self.now));
+                let way = match peer {
+                    Some(address) => Way::Known(VecDeque::from([address])),
+                    None => self.way_to(&uri, Asker::Dial(call.key)),
+                };
+                match way {
+                    Way::Known(addresses) => {
+                        if let Some(dial) = &mut call.dial {
+                            dial.hunt.addresses = addresses;
+                        }
+                    }
+                    Way::Asked(ask) => {
+                        if let Some(dial) = &mut call.dial {
+                            dial.hunt.waiting = Some(ask);
+                        }
+                        return;
+                    }
+                    Way::Lost(why) => self.note_failure(call, 500, &format!("{uri}: {why}")),
+                }
+            } else if !self.next_trunk(call) {
+                return;
+            }
+        }
+    }
+
+    /// Leaves the trunk that the call is at and enters the next that may take it. False when there is none.
+    fn next_trunk(&mut self, call: &mut Call) -> bool {
+        let Some(dial) = &mut call.dial else { return false };
+        self.leave_trunk(dial);
+        let Some(trunk) = dial.hunt.trunks.pop_front() else {
+            let nowhere = || (503, "no trunk has a destination".to_owned());
+            let (status, reason) = dial.hunt.failure.take().unwrap_or_else(nowhere);
+            self.dial_failed(call, status, &reason);
+            return false;
+        };
+        let tenant = call.tenant().name.clone();
+        match self.enter_trunk(&trunk, &tenant) {
+            Ok(order) => {
+                if let Some(dial) = &mut call.dial {
+                    dial.hunt.left = order;
+                    dial.hunt.at = Some(trunk);
+                }
+            }
+            Err(why) => {
+                self.line(call, Step::After, why.clone());
+                // What somebody out there has said goes before our own limits.
+                if let Some(dial) = &mut call.dial {
+                    dial.hunt.failure.get_or_insert((503, why));
+                }
+            }
+        }
+        true
+    }
+
+    /// What DNS says of the destination's name.
+    pub(super) fn dial_resolved(
+        &mut self,
+        call: &mut Call,
+        ask: u64,
+        answer: Result<VecDeque<SocketAddr>, String>,
+    ) {
+        let Some(dial) = call.dial.as_mut().filter(|d| d.hunt.waiting == Some(ask)) else { return };
+        dial.hunt.waiting = None;
+        match answer {
+            Ok(addresses) => dial.hunt.addresses = addresses,
+            Err(why) => {
+                let way = dial.hunt.at.clone().zip(dial.hunt.tried.clone());
+                if let Some((trunk, uri)) = way {
+                    self.trunk_met(&trunk, &uri, 0, None);
+                }
+                self.note_failure(call, 502, &why);
+            }
+        }
+        self.next_way(call);
+    }
+
+    /// Remembers what the caller is told when no other way works.
+    fn note_failure(&mut self, call: &mut Call, status: u16, why: &str) {
+        self.line(call, Step::After, why.to_owned());
+        if let Some(dial) = &mut call.dial {
+            dial.hunt.failure = Some((status, why.to_owned()));
+        }
+    }
+
+    fn invite_address(&mut self, call: &mut Call, uri: &str, address: SocketAddr) -> Result<(), Full> {
         let offered =
             call.caller.offer.as_deref().and_then(|o| cordboard_sip::sdp::agreed(o).ok()).map(|a| a.codec);
         let codecs = center::codecs(call.caller.codec().or(offered), &call.trunk().codecs);
         let from = self.caller_header(self.config.center_listener, &call.number, &call.name);
         let mut headers = Self::own_headers(call);
         headers.extend(call.transfer.iter().flat_map(|t| t.headers.clone()));
-        let Some(dial) = &mut call.dial else { return };
+        let Some(dial) = &mut call.dial else { return Ok(()) };
         let invite = Invite {
             listener: self.config.center_listener,
-            target: dial.address.clone(),
+            target: uri.to_owned(),
+            destination: Some(address),
             from,
-            to: format!("<{}>", dial.address),
+            to: format!("<{uri}>"),
             headers,
             sdp: dial.party.make_offer(&codecs, Direction::SendRecv),
             redirects: 8,
@@ -96,63 +197,19 @@ impl Core {
             silent_first: true,
             ..Invite::default()
         };
-        match self.invite(call.key, invite) {
-            Ok(leg) => {
-                dial.party.leg = Some(leg);
-                self.leg_line(call, Some(leg), Step::After, "rings");
-            }
-            Err(full) => self.dial_failed(call, 500, &full.to_string()),
-        }
+        let leg = self.invite(call.key, invite)?;
+        dial.party.leg = Some(leg);
+        self.leg_line(call, Some(leg), Step::After, "rings");
+        Ok(())
     }
 
-    // ---- Out by a trunk ----
-
-    /// Sends the call to the next destination that may serve it; with none left it has failed.
-    fn next_way(&mut self, call: &mut Call) {
-        loop {
-            let Some(dial) = &mut call.dial else { return };
-            let Some(hunt) = &mut dial.hunt else { return };
-            if let Some(trunk) = hunt.at.clone() {
-                if let Some(uri) = hunt.next_uri() {
-                    match self.invite_by_trunk(call, &trunk, &uri) {
-                        Ok(()) => return,
-                        Err(full @ (Full::Legs | Full::Transactions)) => {
-                            return self.dial_failed(call, 500, &full.to_string());
-                        }
-                        Err(bad) => self.note_failure(call, 503, &format!("trunk {trunk}, {uri}: {bad}")),
-                    }
-                    continue;
-                }
-                self.leave_trunk(dial);
-            }
-            let Some(hunt) = &mut dial.hunt else { return };
-            let Some(trunk) = hunt.trunks.pop_front() else {
-                let (status, reason) =
-                    hunt.failure.take().unwrap_or((503, "no trunk has a destination".to_owned()));
-                return self.dial_failed(call, status, &reason);
-            };
-            let tenant = call.tenant().name.clone();
-            match self.enter_trunk(&trunk, &tenant) {
-                Ok(order) => {
-                    if let Some(hunt) = call.dial.as_mut().and_then(|d| d.hunt.as_mut()) {
-                        hunt.left = order;
-                        hunt.at = Some(trunk);
-                    }
-                }
-                Err(why) => self.note_failure(call, 503, &why),
-            }
-        }
-    }
-
-    /// Remembers what the caller is told when no other way works; a real answer goes before our own limits.
-    fn note_failure(&mut self, call: &mut Call, status: u16, why: &str) {
-        self.line(call, Step::After, why.to_owned());
-        if let Some(hunt) = call.dial.as_mut().and_then(|d| d.hunt.as_mut()) {
-            hunt.failure = Some((status, why.to_owned()));
-        }
-    }
-
-    fn invite_by_trunk(&mut self, call: &mut Call, trunk: &crate::Name, uri: &str) -> Result<(), Full> {
+    fn invite_by_trunk(
+        &mut self,
+        call: &mut Call,
+        trunk: &crate::Name,
+        uri: &str,
+        address: SocketAddr,
+    ) -> Result<(), Full> {
         let model = self.model.clone();
         let Some((terms, out)) = model.trunk(trunk).and_then(|t| Some((t, t.out.as_ref()?))) else {
             return Err(Full::NoDestination);
@@ -165,8 +222,7 @@ impl Core {
         // The trunk's own order: it was agreed with whoever runs it.
         let codecs = center::codecs(None, &terms.codecs);
         let Some(dial) = &mut call.dial else { return Ok(()) };
-        let Some(hunt) = &dial.hunt else { return Ok(()) };
-        let number = rules::normalised(&out.called, hunt.number.clone());
+        let number = rules::normalised(&out.called, dial.hunt.number.clone());
         let target = hunt::uri_of(&number, uri);
         dial.ring_only = out.early_media == EarlyMedia::Ring;
         let invite = Invite {
@@ -174,6 +230,7 @@ impl Core {
             from,
             to: format!("<{target}>"),
             target,
+            destination: Some(address),
             headers,
             sdp: dial.party.make_offer(&codecs, Direction::SendRecv),
             credentials: super::trunks::credentials(out),
@@ -199,20 +256,24 @@ impl Core {
         response: Option<&Message>,
     ) {
         let Some(dial) = &mut call.dial else { return };
-        let way = dial.hunt.as_ref().and_then(|h| Some((h.at.clone()?, h.tried.clone()?)));
-        let Some((trunk, uri)) = way else { return self.dial_failed(call, status, reason) };
-        let met = if response.is_none() && status == 408 { 0 } else { status };
-        self.trunk_met(&trunk, &uri, met, response);
-        if dial.answered || !hunt::goes_on(status) {
-            return self.dial_failed(call, status, reason);
+        let (trunk, uri) = (dial.hunt.at.clone(), dial.hunt.tried.clone().unwrap_or_default());
+        let last = trunk.is_none() && !dial.hunt.goes_on();
+        let over = dial.answered || last || !hunt::goes_on(status);
+        if let Some(trunk) = &trunk {
+            let met = if response.is_none() && status == 408 { 0 } else { status };
+            self.trunk_met(trunk, &uri, met, response);
         }
+        let Some(dial) = call.dial.as_mut().filter(|_| !over) else {
+            return self.dial_failed(call, status, reason);
+        };
         dial.party.restart();
         if std::mem::take(&mut dial.early)
             && let (Some(a), Some(b)) = (call.caller.media, dial.party.media)
         {
             self.media(Command::Part { a, b });
         }
-        self.note_failure(call, status, &format!("trunk {trunk}, {uri}: {reason}"));
+        let by = trunk.map_or_else(String::new, |trunk| format!("trunk {trunk}, "));
+        self.note_failure(call, status, &format!("{by}{uri}: {reason}"));
         self.next_way(call);
     }
 
@@ -263,7 +324,7 @@ impl Core {
         dial.answered = true;
         dial.since = self.now;
         let media = dial.party.media;
-        if let Some((trunk, uri)) = dial.hunt.as_ref().and_then(|h| Some((h.at.clone()?, h.tried.clone()?))) {
+        if let Some((trunk, uri)) = dial.hunt.at.clone().zip(dial.hunt.tried.clone()) {
             self.trunk_met(&trunk, &uri, 200, None);
         }
         if let (Some(leg), Some(remote)) = (media, remote) {

@@ -16,6 +16,7 @@ mod call;
 mod core;
 mod dial;
 mod end;
+mod names;
 mod offer;
 mod requests;
 mod session;
@@ -23,7 +24,7 @@ mod transfer;
 mod trunks;
 mod verbs;
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -83,6 +84,13 @@ pub enum Input {
     Script(ScriptId, FromScript),
     /// The redirect role sent a call our way.
     Redirected(Note),
+    /// What DNS says of a name.
+    Resolved {
+        /// The question's number.
+        ask: u64,
+        /// Addresses in the order in which they are to be tried, or why there are none.
+        answer: Result<Vec<SocketAddr>, String>,
+    },
     /// The clock has reached a deadline.
     Tick,
     /// Take no new calls; live ones finish.
@@ -113,6 +121,13 @@ pub enum Output {
         interaction: Id,
         /// The question.
         incoming: Box<Incoming>,
+    },
+    /// Resolve the host of a URI (RFC 3263); answer with [`Input::Resolved`].
+    Resolve {
+        /// The question's number.
+        ask: u64,
+        /// A SIP URI whose host is a name.
+        uri: String,
     },
     /// Start a script; it answers with [`Input::Script`].
     StartScript {
@@ -423,6 +438,7 @@ impl Shard {
                 Some(key) => self.with(key, |core, call| core.note_lines(call, note)),
                 None => self.core.keep_note(note),
             },
+            Input::Resolved { ask, answer } => self.resolved(ask, answer),
             Input::Tick => {}
             Input::Drain => {
                 self.core.draining = true;

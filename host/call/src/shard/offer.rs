@@ -9,6 +9,9 @@
 //!   Whatever comes first settles the token; a 200 that crosses is met by ACK and BYE.
 //! ```
 
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+
 use cordboard_base::Id;
 use cordboard_media::control::{self, Command};
 use cordboard_sip::endpoint::{End, Invite, LegId};
@@ -17,6 +20,7 @@ use cordboard_sip::wire::Message;
 
 use super::call::{Call, Native, Side, Wake};
 use super::core::Core;
+use super::names::{Asker, Way};
 use crate::bridge::{self, Ring, Round, Talk, elapsed_ms};
 use crate::center::{self, Party};
 use crate::handoff::Station;
@@ -24,6 +28,7 @@ use crate::messages::{
     CallCommand, Offer, OfferResult, Outcome, Settled, TalkEnd, TicketState, ToDomain, ToShard,
 };
 use crate::timeline::Step;
+use crate::trunk::hunt;
 
 /// Redirects of an agent's phone that are followed.
 const REDIRECTS: u8 = 4;
@@ -86,6 +91,7 @@ impl Core {
                 agent: agent.agent,
                 uri: agent.uri,
                 flow: agent.flow,
+                addresses: std::collections::VecDeque::new(),
                 party,
             });
         }
@@ -102,20 +108,56 @@ impl Core {
     }
 
     /// The media leg of a ring is open: the phone can be told where to send.
-    pub(super) fn ring(&mut self, call: &mut Call, media: control::LegId, address: std::net::SocketAddr) {
+    pub(super) fn ring(&mut self, call: &mut Call, media: control::LegId, address: SocketAddr) {
+        let Some(ring) = call.round.as_mut().and_then(|r| r.by_media(media)) else { return };
+        ring.party.address = Some(address);
+        if let Some(flow) = ring.flow {
+            return self.ring_at(call, media, flow.remote);
+        }
+        let uri = ring.uri.clone();
+        match self.way_to(&uri, Asker::Ring(call.key, media)) {
+            Way::Known(addresses) => self.ring_resolved(call, media, Ok(addresses)),
+            Way::Asked(_) => {}
+            Way::Lost(why) => self.ring_resolved(call, media, Err(why)),
+        }
+    }
+
+    /// Where the phone is.
+    pub(super) fn ring_resolved(
+        &mut self,
+        call: &mut Call,
+        media: control::LegId,
+        answer: Result<VecDeque<SocketAddr>, String>,
+    ) {
+        let Some(ring) = call.round.as_mut().and_then(|r| r.by_media(media)) else { return };
+        match answer {
+            Ok(mut addresses) if !addresses.is_empty() => {
+                let Some(first) = addresses.pop_front() else { return };
+                ring.addresses = addresses;
+                self.ring_at(call, media, first);
+            }
+            nowhere => {
+                let why = nowhere.err().unwrap_or_else(|| "it has no address".to_owned());
+                let (agent, token) = (ring.agent.clone(), ring.token);
+                self.line(call, Step::After, format!("{agent}: {why}")).token = Some(token);
+                self.settle_media(call, media, OfferResult::Unreachable { status: 0 });
+            }
+        }
+    }
+
+    fn ring_at(&mut self, call: &mut Call, media: control::LegId, at: SocketAddr) {
         let codecs = center::codecs(call.caller.codec(), &call.trunk().codecs);
         let Some(round) = &mut call.round else { return };
         let workgroup = round.workgroup.to_string();
         let (ticket, ring_timeout_ms) = (round.ticket, round.ring_timeout_ms);
         let Some(ring) = round.by_media(media) else { return };
-        ring.party.address = Some(address);
         let sdp = ring.party.make_offer(&codecs, Direction::SendRecv);
         let (token, agent) = (ring.token, ring.agent.clone());
         let listener = ring.flow.map_or(self.config.center_listener, |f| f.listener);
         let invite = Invite {
             listener,
             target: ring.uri.clone(),
-            destination: ring.flow.map(|f| f.remote),
+            destination: Some(at),
             connection: ring.flow.and_then(|f| f.connection),
             from: self.caller_header(listener, &call.number, &call.name),
             to: format!("<{}>", ring.uri),
@@ -127,6 +169,8 @@ impl Core {
             sdp,
             redirects: REDIRECTS,
             silent_target_ms: call.model.limits.silent_target_ms,
+            // The next address of the same name is asked before the ring timer has run.
+            silent_first: !ring.addresses.is_empty(),
             ..Invite::default()
         };
         match self.invite(call.key, invite) {
@@ -301,6 +345,16 @@ impl Core {
     ) {
         match call.party_of_leg(leg) {
             Some(Side::Ringing) => {
+                let ring = call.round.as_mut().and_then(|r| r.by_leg(leg));
+                if let Some(ring) = ring.filter(|_| hunt::goes_on(status))
+                    && let Some(next) = ring.addresses.pop_front()
+                    && let Some(media) = ring.party.media
+                {
+                    ring.party.restart();
+                    let detail = format!("{}: {status} {reason}; it has another address", ring.agent);
+                    self.line(call, Step::After, detail);
+                    return self.ring_at(call, media, next);
+                }
                 let Some(mut ring) = call.round.as_mut().and_then(|r| r.take_leg(leg)) else { return };
                 ring.party.leg = None;
                 let token = ring.token;

@@ -3,13 +3,14 @@
 use cordboard_base::ms;
 use cordboard_sip::digest::{Algorithm, AuthorizationHeader, Credential, Verdict};
 use cordboard_sip::endpoint::{Flow, LegId, TxnId};
-use cordboard_sip::wire::{Message, Method, Name as Header};
+use cordboard_sip::wire::{Message, Method, Name as Header, NameAddr};
 
 use super::Shard;
 use super::call::Side;
 use super::core::{Core, Timer};
 use crate::messages::{Contact, Register, ToDomain};
 use crate::redirect::LOAD;
+use crate::model::Trunk;
 use crate::trunk;
 
 /// What the shard serves, for Allow (RFC 3261 20.5).
@@ -22,6 +23,8 @@ const REGISTER_GUARD_MS: u64 = 5_000;
 const MAX_REGISTERS: usize = 10_000;
 /// The most contacts of one REGISTER.
 const MAX_CONTACTS: usize = 16;
+/// What a trunk's peer may have, least and most: not long, since a restart forgets it.
+const PEER_EXPIRES_S: (u32, u32) = (60, 600);
 
 impl Shard {
     pub(super) fn request(&mut self, txn: TxnId, leg: Option<LegId>, source: Flow, request: &Message) {
@@ -104,39 +107,15 @@ impl Core {
             return self.respond(txn, 400, &[]);
         };
         let model = self.model.clone();
+        let peer = |t: &&Trunk| t.peer.as_ref().is_some_and(|p| p.user == user);
+        if let Some(trunk) = model.trunks.iter().find(peer) {
+            return self.register_peer(txn, source, request, trunk);
+        }
         let Some((tenant, password)) = trunk::phone_tenant(&model, &host, &user) else {
             return self.respond(txn, 404, &[]);
         };
-        let verdict = request
-            .lines(Header::Authorization)
-            .filter_map(AuthorizationHeader::parse)
-            .find(|h| h.realm == tenant.realm)
-            .map_or(Verdict::Missing, |header| {
-                self.digest.verify(
-                    self.now,
-                    &header,
-                    &tenant.realm,
-                    "REGISTER",
-                    request.request_uri(),
-                    |of| (of == user).then(|| credential(password)),
-                )
-            });
-        match verdict {
-            Verdict::Ok { user: as_user } if as_user == user => {}
-            Verdict::Ok { .. } | Verdict::Wrong => return self.respond(txn, 403, &[]),
-            Verdict::Missing | Verdict::Stale => {
-                let stale = verdict == Verdict::Stale;
-                let challenge = |a| self.digest.challenge(self.now, &tenant.realm, a, stale);
-                // Only what the stored password can be checked with.
-                let offers: Vec<String> = match credential(password) {
-                    Credential::Ha1 { md5: Some(_), sha256: None } => vec![challenge(Algorithm::Md5)],
-                    Credential::Ha1 { md5: None, sha256: Some(_) } => vec![challenge(Algorithm::Sha256)],
-                    _ => vec![challenge(Algorithm::Sha256), challenge(Algorithm::Md5)],
-                };
-                let headers: Vec<(&str, &str)> =
-                    offers.iter().map(|o| ("WWW-Authenticate", o.as_str())).collect();
-                return self.respond(txn, 401, &headers);
-            }
+        if !self.authorised(txn, request, &tenant.realm, &user, password) {
+            return;
         }
         if self.registers.len() >= MAX_REGISTERS {
             return self.respond(txn, 503, &[("Retry-After", "5")]);
@@ -171,6 +150,65 @@ impl Core {
             flow: source,
         };
         self.envelope(None, Vec::new(), ToDomain::Register(register));
+    }
+
+    /// Whether a REGISTER has the credentials of `user`; it is answered with 401 or 403 when it has not.
+    fn authorised(&mut self, txn: TxnId, request: &Message, realm: &str, user: &str, password: &str) -> bool {
+        let verdict = request
+            .lines(Header::Authorization)
+            .filter_map(AuthorizationHeader::parse)
+            .find(|h| h.realm == realm)
+            .map_or(Verdict::Missing, |header| {
+                self.digest.verify(self.now, &header, realm, "REGISTER", request.request_uri(), |of| {
+                    (of == user).then(|| credential(password))
+                })
+            });
+        match verdict {
+            Verdict::Ok { user: as_user } if as_user == user => return true,
+            Verdict::Ok { .. } | Verdict::Wrong => self.respond(txn, 403, &[]),
+            Verdict::Missing | Verdict::Stale => {
+                let stale = verdict == Verdict::Stale;
+                let challenge = |a| self.digest.challenge(self.now, realm, a, stale);
+                // Only what the stored password can be checked with.
+                let offers: Vec<String> = match credential(password) {
+                    Credential::Ha1 { md5: Some(_), sha256: None } => vec![challenge(Algorithm::Md5)],
+                    Credential::Ha1 { md5: None, sha256: Some(_) } => vec![challenge(Algorithm::Sha256)],
+                    _ => vec![challenge(Algorithm::Sha256), challenge(Algorithm::Md5)],
+                };
+                let headers: Vec<(&str, &str)> =
+                    offers.iter().map(|o| ("WWW-Authenticate", o.as_str())).collect();
+                self.respond(txn, 401, &headers);
+            }
+        }
+        false
+    }
+
+    /// A trunk's peer registers: one contact, kept here, since a peer that finds us restarted comes again.
+    fn register_peer(&mut self, txn: TxnId, source: Flow, request: &Message, trunk: &Trunk) {
+        let Some(peer) = &trunk.peer else { return };
+        if !self.authorised(txn, request, &peer.realm, &peer.user, &peer.password) {
+            return;
+        }
+        let usual = request.expires().unwrap_or(DEFAULT_EXPIRES_S);
+        let asked = |c: &NameAddr<'_>| c.expires_s().unwrap_or(usual);
+        let star = request.headers(Header::Contact).any(|c| c == "*");
+        if star && (usual != 0 || request.headers(Header::Contact).count() != 1) {
+            return self.respond(txn, 400, &[]);
+        }
+        let contact = request.contacts().filter(|c| asked(c) > 0).max_by_key(|c| c.q_milli());
+        match contact {
+            Some(contact) => {
+                let expires_s = asked(&contact).clamp(PEER_EXPIRES_S.0, PEER_EXPIRES_S.1);
+                self.bind_peer(&trunk.name, contact.uri, source.remote, expires_s);
+            }
+            // Nothing but contacts that end: it leaves. No contact at all asks what is bound.
+            None if star || request.contacts().next().is_some() => self.unbind_peer(&trunk.name),
+            None => {}
+        }
+        let bound = self.trunks.bound(&trunk.name, self.now);
+        let value = bound.map(|b| format!("<{}>;expires={}", b.contact, b.left_s(self.now)));
+        let headers: Vec<(&str, &str)> = value.iter().map(|v| ("Contact", v.as_str())).collect();
+        self.respond(txn, 200, &headers);
     }
 
     pub(super) fn registered(&mut self, request: u64, status: u16, contacts: &[Contact]) {

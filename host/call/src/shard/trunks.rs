@@ -4,13 +4,17 @@
 //! Called by the shard for its timers, for responses to requests of its own, and by `dial`. Each trunk
 //! that calls leave by has one state, from the reload that brings its terms to the one that changes them.
 
-use cordboard_base::{Map, TimerId, ms};
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+
+use cordboard_base::{Map, Now, TimerId, ms, secs};
 use cordboard_sip::endpoint::{OutRequest, RequestFailure};
 use cordboard_sip::wire::{Message, Uri};
 use serde::{Deserialize, Serialize};
 
 use super::Output;
 use super::core::{Core, Timer};
+use super::names::{Asker, Way};
 use crate::Name;
 use crate::bridge::Dial;
 use crate::trunk::health::Health;
@@ -63,6 +67,26 @@ pub(super) struct Trunks {
     ids: Map<Name, u64>,
     asked: Map<u64, Asked>,
     next: u64,
+    /// Peers that have registered here.
+    bound: Map<Name, Bound>,
+    bound_at: Map<SocketAddr, Name>,
+}
+
+/// Where a peer that registers is.
+#[derive(Debug)]
+pub(super) struct Bound {
+    /// As it has registered it.
+    pub(super) contact: String,
+    /// The same without its user, to be dialled.
+    uri: String,
+    from: SocketAddr,
+    until_ns: u64,
+}
+
+impl Bound {
+    pub(super) fn left_s(&self, now: Now) -> u64 {
+        self.until_ns.saturating_sub(now.mono_ns).div_ceil(1_000_000_000)
+    }
 }
 
 /// A registration of ours that an INVITE was sent to.
@@ -79,6 +103,21 @@ impl Trunks {
         let state = self.states.values().find(|s| s.registration.is_some() && s.line == line)?;
         let user = state.out.register.as_ref()?.user.clone();
         Some(ToRegistration { trunk: state.name.clone(), user })
+    }
+
+    /// The trunk whose peer has registered from an address.
+    pub(super) fn peer_at(&self, remote: SocketAddr, now: Now) -> Option<&Name> {
+        let name = self.bound_at.get(&remote)?;
+        self.bound(name, now).map(|_| name)
+    }
+
+    pub(super) fn bound(&self, trunk: &Name, now: Now) -> Option<&Bound> {
+        self.bound.get(trunk).filter(|b| b.until_ns > now.mono_ns)
+    }
+
+    /// The address of a peer that has registered, when `uri` is its own.
+    pub(super) fn address_of(&self, trunk: &Name, uri: &str, now: Now) -> Option<SocketAddr> {
+        self.bound(trunk, now).filter(|b| b.uri == uri).map(|b| b.from)
     }
 
     /// Timers that run all the time.
@@ -113,6 +152,8 @@ pub struct TrunkView {
     pub out: u64,
     /// Calls that a limit has kept from going out here.
     pub out_full: u64,
+    /// Where its peer has registered from, if it is one that registers here.
+    pub peer: Option<String>,
     /// Its registration, if it keeps one.
     pub registration: Option<RegistrationView>,
     /// Where calls out go.
@@ -168,6 +209,10 @@ impl Core {
                     self.trunks.ids.remove(&state.name);
                 }
             }
+        }
+        let gone: Vec<Name> = self.trunks.bound.keys().cloned().collect();
+        for name in gone.iter().filter(|n| model.trunk(n).is_none_or(|t| t.peer.is_none())) {
+            self.unbind_peer(name);
         }
         for trunk in &model.trunks {
             let Some(out) = trunk.out.clone().filter(|_| !self.trunks.ids.contains_key(&trunk.name)) else {
@@ -255,9 +300,65 @@ impl Core {
         }
     }
 
+    // ---- Peers that register here ----
+
+    pub(super) fn bind_peer(&mut self, trunk: &Name, contact: &str, from: SocketAddr, expires_s: u32) {
+        let new = !self.trunks.bound.contains_key(trunk);
+        self.forget_peer(trunk);
+        let uri = without_user(contact);
+        let until_ns = self.now.after_ns(secs(expires_s.into()));
+        let bound = Bound { contact: contact.to_owned(), uri, from, until_ns };
+        self.trunks.bound.insert(trunk.clone(), bound);
+        self.trunks.bound_at.insert(from, trunk.clone());
+        if new {
+            let text = format!("trunk {trunk}: its peer has registered from {from}");
+            self.out.push(Output::Notice { well: true, text });
+        }
+    }
+
+    pub(super) fn unbind_peer(&mut self, trunk: &Name) {
+        if self.forget_peer(trunk) {
+            let text = format!("trunk {trunk}: its peer has left");
+            self.out.push(Output::Notice { well: false, text });
+        }
+    }
+
+    fn forget_peer(&mut self, trunk: &Name) -> bool {
+        let Some(old) = self.trunks.bound.remove(trunk) else { return false };
+        if self.trunks.bound_at.get(&old.from) == Some(trunk) {
+            self.trunks.bound_at.remove(&old.from);
+        }
+        true
+    }
+
     // ---- Requests of our own ----
 
     fn send_register(&mut self, id: u64) {
+        let Some(terms) = self.trunks.states.get(&id).and_then(|s| s.out.register.as_ref()) else { return };
+        let uri = terms.proxy.as_ref().unwrap_or(&terms.registrar).clone();
+        match self.way_to(&uri, Asker::Register(id)) {
+            Way::Known(addresses) => self.register_resolved(id, Ok(addresses)),
+            Way::Asked(_) => {}
+            Way::Lost(why) => self.register_resolved(id, Err(why)),
+        }
+    }
+
+    /// Where the registrar is. After failures its addresses are tried in turn.
+    pub(super) fn register_resolved(&mut self, id: u64, answer: Result<VecDeque<SocketAddr>, String>) {
+        let Some(registration) = self.trunks.states.get(&id).and_then(|s| s.registration.as_ref()) else {
+            return;
+        };
+        match answer {
+            Ok(addresses) if !addresses.is_empty() => {
+                let at = addresses[registration.failures() as usize % addresses.len()];
+                self.send_register_to(id, at);
+            }
+            Ok(_) => self.register_outcome(id, Err("the registrar's name has no address")),
+            Err(why) => self.register_outcome(id, Err(&why)),
+        }
+    }
+
+    fn send_register_to(&mut self, id: u64, at: SocketAddr) {
         let listener = self.config.center_listener;
         let Some(local) = self.config.listeners.iter().find(|l| l.id == listener).map(|l| l.local) else {
             return;
@@ -286,7 +387,7 @@ impl Core {
             listener,
             method: "REGISTER".to_owned(),
             target: terms.registrar.clone(),
-            destination: terms.proxy.as_deref().and_then(address_of),
+            destination: Some(at),
             from: aor.clone(),
             to: aor,
             call_id: Some(request.call_id),
@@ -301,6 +402,29 @@ impl Core {
     }
 
     fn send_probe(&mut self, id: u64, at: usize) {
+        let destination = self.trunks.states.get(&id).and_then(|s| s.out.destinations.get(at));
+        let Some(uri) = destination.map(|d| d.uri.clone()) else { return };
+        match self.way_to(&uri, Asker::Probe(id, at)) {
+            Way::Known(addresses) => self.probe_resolved(id, at, Ok(addresses)),
+            Way::Asked(_) => {}
+            Way::Lost(why) => self.probe_resolved(id, at, Err(why)),
+        }
+    }
+
+    /// Where a destination is: the first of its addresses speaks for it.
+    pub(super) fn probe_resolved(
+        &mut self,
+        id: u64,
+        at: usize,
+        answer: Result<VecDeque<SocketAddr>, String>,
+    ) {
+        match answer.ok().and_then(|mut addresses| addresses.pop_front()) {
+            Some(to) => self.send_probe_to(id, at, to),
+            None => self.peer_failed(id, at, 0, None),
+        }
+    }
+
+    fn send_probe_to(&mut self, id: u64, at: usize, to: SocketAddr) {
         let listener = self.config.center_listener;
         let from = self.caller_header(listener, "cordboard", "");
         let Some(state) = self.trunks.states.get(&id) else { return };
@@ -310,6 +434,7 @@ impl Core {
             method: "OPTIONS".to_owned(),
             to: format!("<{target}>"),
             target,
+            destination: Some(to),
             from,
             headers: vec![("Accept".to_owned(), "application/sdp".to_owned())],
             credentials: credentials(&state.out),
@@ -348,13 +473,6 @@ impl Core {
     }
 
     fn register_heard(&mut self, id: u64, result: &Result<Message, RequestFailure>) {
-        let (now, line) = (self.now, self.trunks.states.get(&id).map(|s| s.line.clone()).unwrap_or_default());
-        let Some(state) = self.trunks.states.get_mut(&id) else { return };
-        let bulk = state.out.register.as_ref().is_some_and(|r| r.bulk);
-        let ours =
-            |uri: &Uri<'_>| if bulk { uri.param("bnc").is_some() } else { uri.param("line") == Some(&line) };
-        let Some(registration) = &mut state.registration else { return };
-        let before = registration.state().clone();
         let outcome = match result {
             Ok(response) => Ok(response),
             Err(RequestFailure::Timeout) => Err("the registrar does not answer"),
@@ -363,6 +481,17 @@ impl Core {
             Err(RequestFailure::Unreachable) => Err("no connection to the registrar"),
             Err(RequestFailure::LegGone | RequestFailure::BadValue) => Err("the REGISTER cannot be written"),
         };
+        self.register_outcome(id, outcome);
+    }
+
+    fn register_outcome(&mut self, id: u64, outcome: Result<&Message, &str>) {
+        let (now, line) = (self.now, self.trunks.states.get(&id).map(|s| s.line.clone()).unwrap_or_default());
+        let Some(state) = self.trunks.states.get_mut(&id) else { return };
+        let bulk = state.out.register.as_ref().is_some_and(|r| r.bulk);
+        let ours =
+            |uri: &Uri<'_>| if bulk { uri.param("bnc").is_some() } else { uri.param("line") == Some(&line) };
+        let Some(registration) = &mut state.registration else { return };
+        let before = registration.state().clone();
         let wait_ms = registration.outcome(now, &mut self.random, outcome, ours);
         let name = &state.name;
         let notice = match (&before, registration.state()) {
@@ -428,11 +557,7 @@ impl Core {
     ///
     /// # Errors
     /// Why the call cannot leave here.
-    pub(super) fn enter_trunk(
-        &mut self,
-        name: &Name,
-        tenant: &str,
-    ) -> Result<std::collections::VecDeque<String>, String> {
+    pub(super) fn enter_trunk(&mut self, name: &Name, tenant: &str) -> Result<VecDeque<String>, String> {
         let model = self.model.clone();
         let none = || format!("no call of this tenant leaves by a trunk `{name}`");
         let trunk = model.trunk(name).ok_or_else(none)?;
@@ -441,6 +566,13 @@ impl Core {
             Refused::TrunkRate => format!("trunk {name}: has had its calls of this second"),
             _ => format!("trunk {name}: all its channels are in use"),
         })?;
+        if trunk.peer.is_some() {
+            let Some(bound) = self.trunks.bound(name, self.now) else {
+                self.admission.release_out(name);
+                return Err(format!("trunk {name}: its peer has not registered"));
+            };
+            return Ok(VecDeque::from([bound.uri.clone()]));
+        }
         let (now, random) = (self.now, &mut self.random);
         let Some(state) = self.trunks.by_name(name) else { return Err(none()) };
         Ok(hunt::order(
@@ -452,7 +584,7 @@ impl Core {
 
     /// The call does not count at its trunk any more.
     pub(super) fn leave_trunk(&mut self, dial: &mut Dial) {
-        if let Some(trunk) = dial.hunt.as_mut().and_then(|h| h.at.take()) {
+        if let Some(trunk) = dial.hunt.at.take() {
             self.admission.release_out(&trunk);
         }
     }
@@ -467,7 +599,7 @@ impl Core {
         }
     }
 
-    pub(super) fn trunk_views(&self, now: cordboard_base::Now) -> Vec<TrunkView> {
+    pub(super) fn trunk_views(&self, now: Now) -> Vec<TrunkView> {
         let view = |trunk: &crate::model::Trunk| {
             let (calls_in, calls_out, totals) = self.admission.of(&trunk.name);
             let Totals { admitted, refused, out, out_full } = totals;
@@ -481,6 +613,7 @@ impl Core {
                 refused,
                 out,
                 out_full,
+                peer: self.trunks.bound(&trunk.name, now).map(|b| b.from.to_string()),
                 registration: state.and_then(|s| s.registration.as_ref()).map(|r| registration_view(r, now)),
                 destinations: state.map_or_else(Vec::new, |s| {
                     let of = |(d, p): (&crate::trunk::terms::Destination, &Peer)| DestinationView {
@@ -500,7 +633,7 @@ impl Core {
     }
 }
 
-fn registration_view(registration: &Registration, now: cordboard_base::Now) -> RegistrationView {
+fn registration_view(registration: &Registration, now: Now) -> RegistrationView {
     let (state, status, reason, expires_in_s) = match registration.state() {
         State::Asking => ("asking", None, String::new(), None),
         State::Registered { until_ns } => {
@@ -526,6 +659,15 @@ fn retry_after(response: &Message) -> Option<u32> {
     value[..end].parse().ok()
 }
 
+/// A contact as a destination: without its user, and without what is the registrar's alone (RFC 6140 5.2).
+fn without_user(contact: &str) -> String {
+    let (scheme, rest) = contact.split_once(':').unwrap_or(("sip", contact));
+    let host = rest.split_once('@').map_or(rest, |(_, host)| host);
+    let host = host.split('?').next().unwrap_or(host);
+    let kept: Vec<&str> = host.split(';').filter(|p| !p.eq_ignore_ascii_case("bnc")).collect();
+    format!("{scheme}:{}", kept.join(";"))
+}
+
 /// The host of a URI, as it stands in an address-of-record: without port and parameters.
 fn host_of(uri: &str) -> String {
     match Uri::parse(uri) {
@@ -533,8 +675,4 @@ fn host_of(uri: &str) -> String {
         Ok(uri) => uri.host.to_owned(),
         Err(_) => String::new(),
     }
-}
-
-fn address_of(uri: &str) -> Option<std::net::SocketAddr> {
-    Uri::parse(uri).ok()?.socket_addr()
 }

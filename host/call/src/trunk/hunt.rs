@@ -5,6 +5,7 @@
 //! serve has the call. Asked by the shard; sends nothing.
 
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 
 use cordboard_base::Random;
 use cordboard_sip::wire::Uri;
@@ -68,8 +69,12 @@ pub struct Hunt {
     pub at: Option<Name>,
     /// Destinations of that trunk that were not tried, the next one first.
     pub left: VecDeque<String>,
-    /// The one that was tried last.
+    /// The one that is being tried.
     pub tried: Option<String>,
+    /// Its addresses that were not tried.
+    pub addresses: VecDeque<SocketAddr>,
+    /// The number of the question for them.
+    pub waiting: Option<u64>,
     attempts: u32,
     /// What the last attempt ended with, for the caller when there is no other.
     pub failure: Option<(u16, String)>,
@@ -78,27 +83,46 @@ pub struct Hunt {
 impl Hunt {
     /// One that has tried nothing.
     #[must_use]
-    pub fn new(trunks: Vec<Name>, number: String) -> Self {
+    pub fn new(target: Target, dialled: &str) -> Self {
+        let (trunks, left, number) = match target {
+            Target::Uri(uri) => (VecDeque::new(), VecDeque::from([uri]), None),
+            Target::Trunks { trunks, number } => (trunks.into(), VecDeque::new(), number),
+        };
         Self {
-            trunks: trunks.into(),
-            number,
+            trunks,
+            number: number.unwrap_or_else(|| dialled.to_owned()),
             at: None,
-            left: VecDeque::new(),
+            left,
             tried: None,
+            addresses: VecDeque::new(),
+            waiting: None,
             attempts: 0,
             failure: None,
         }
     }
 
     /// The next destination of the trunk that it is at.
-    pub fn next_uri(&mut self) -> Option<String> {
-        if self.attempts >= MAX_ATTEMPTS {
-            self.trunks.clear();
-            return None;
-        }
-        self.attempts += 1;
+    pub fn next_destination(&mut self) -> Option<String> {
         self.tried = self.left.pop_front();
         self.tried.clone()
+    }
+
+    /// The next address of that destination; none, ever, when too many were tried.
+    pub fn next_address(&mut self) -> Option<SocketAddr> {
+        if self.attempts >= MAX_ATTEMPTS {
+            self.trunks.clear();
+            self.left.clear();
+            self.addresses.clear();
+        }
+        let next = self.addresses.pop_front()?;
+        self.attempts += 1;
+        Some(next)
+    }
+
+    /// Whether there is anything left to try.
+    #[must_use]
+    pub fn goes_on(&self) -> bool {
+        !(self.trunks.is_empty() && self.left.is_empty() && self.addresses.is_empty())
     }
 }
 

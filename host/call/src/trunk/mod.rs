@@ -51,10 +51,11 @@ impl Refused {
 
 /// Where a call came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct From<'a> {
+pub struct Origin<'a> {
     /// The address.
     pub remote: SocketAddr,
-    /// The trunk whose registration it was sent to: its contact's secret is in the Request-URI.
+    /// The trunk whose registration it belongs to: ours, by the secret in the Request-URI, or its peer's, by the
+    /// address that registered here.
     pub registered: Option<&'a Name>,
 }
 
@@ -131,7 +132,7 @@ impl Admission {
         &mut self,
         now: Now,
         model: &Model,
-        from: From<'_>,
+        origin: Origin<'_>,
         called: String,
         draining: bool,
     ) -> Result<Admitted, Refused> {
@@ -139,9 +140,9 @@ impl Admission {
             .trunks
             .iter()
             .enumerate()
-            .find(|(_, t)| match from.registered {
+            .find(|(_, t)| match origin.registered {
                 Some(name) => t.name == *name,
-                None => t.sources.iter().any(|n| n.contains(from.remote)),
+                None => t.sources.iter().any(|n| n.contains(origin.remote)),
             })
             .ok_or(Refused::UnknownSource)?;
         let called = rules::normalised(&trunk.called, called);
@@ -381,8 +382,8 @@ mod tests {
 
     const AT: &str = "10.1.2.3:5060";
 
-    fn from(remote: &str) -> From<'static> {
-        From { remote: remote.parse().unwrap(), registered: None }
+    fn from(remote: &str) -> Origin<'static> {
+        Origin { remote: remote.parse().unwrap(), registered: None }
     }
 
     #[test]
@@ -462,7 +463,8 @@ mod tests {
         });
         let mut a = Admission::default();
         let (name, remote) = ("registered".into(), "192.0.2.1:1".parse().unwrap());
-        let got = a.admit(Now::default(), &m, From { remote, registered: Some(&name) }, "0301".into(), false);
+        let got =
+            a.admit(Now::default(), &m, Origin { remote, registered: Some(&name) }, "0301".into(), false);
         assert_eq!(got, Ok(Admitted { trunk: 1, tenant: 2, called: "+49301".into() }));
     }
 

@@ -113,6 +113,23 @@ pub struct Register {
     pub bulk: bool,
 }
 
+/// A peer that registers here, as a phone does (RFC 3261 10.3): where it is is known from its REGISTER.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Peer {
+    /// The user of its address-of-record, and its name in digest.
+    pub user: String,
+    /// Clear text, or HA1 as `md5:…` / `sha256:…`.
+    pub password: String,
+    /// In the challenge.
+    pub realm: String,
+}
+
+impl std::fmt::Debug for Peer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Peer").field("user", &self.user).field("realm", &self.realm).finish_non_exhaustive()
+    }
+}
+
 /// How a trunk is told who calls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Identity {

@@ -11,7 +11,7 @@ use cordboard_call::trunk::terms::{
 use cordboard_sip::endpoint::{Event, TxnId};
 use cordboard_sip::wire::{Message, Method, Name};
 
-use crate::world::{CALLER, World, agent_at, model};
+use crate::world::{CALLER, SHARD, World, agent_at, model};
 
 /// A trunk whose destinations are agents' phones: number and priority of each.
 fn trunk(name: &str, peers: &[(usize, u16)]) -> Trunk {
@@ -202,10 +202,10 @@ fn a_script_transfers_by_a_trunk_and_gets_its_caller_back_when_nobody_can() {
     assert!(matches!(w.result(verb), Some(Err(Failure::Other(text))) if text.contains("503")));
     let verb = w.verb(Verb::Transfer { address: "trunk:absent/+33".into(), ring_timeout_ms: 5_000 });
     assert!(matches!(w.result(verb), Some(Err(Failure::Other(text))) if text.contains("absent")));
-    let verb = w.verb(Verb::Transfer { address: "trunk:a/+33".into(), ring_timeout_ms: 5_000 });
+    w.verb(Verb::Transfer { address: "trunk:a/+33".into(), ring_timeout_ms: 5_000 });
     w.accept(1);
     w.agent_hangs_up(1);
-    assert!(w.result(verb).is_some() || w.caller.ended() == 1);
+    assert_eq!(w.caller.ended(), 1, "the other party's hang-up ends the call");
     w.over();
 }
 
@@ -281,6 +281,21 @@ fn a_registration_answers_its_challenge_is_refreshed_and_taken_back() {
     w.pass(120_000);
     assert!(request(&w, 1, Method::Register).is_none(), "and that was the last one");
     assert_eq!(w.shard.trunks(w.now)[1].registration.clone().unwrap().state, "removed");
+}
+
+#[test]
+fn all_numbers_of_a_trunk_are_registered_at_once_when_it_is_asked_for() {
+    let mut model = registering();
+    let register = out(&mut model, 1).register.as_mut().unwrap();
+    register.bulk = true;
+    let mut w = World::with(model);
+    w.pass(200);
+    let (_, sent) = request(&w, 1, Method::Register).unwrap();
+    assert_eq!((sent.header(Name::Require), sent.other("Proxy-Require")), (Some("gin"), Some("gin")));
+    let contact = sent.contacts().next().unwrap().uri.to_owned();
+    assert_eq!(contact, format!("sip:{SHARD};bnc"));
+    respond(&mut w, 1, Method::Register, 200, &[("Contact", &format!("<{contact}>;expires=60"))]);
+    assert_eq!(w.shard.trunks(w.now)[1].registration.clone().unwrap().state, "registered");
 }
 
 #[test]
@@ -366,4 +381,165 @@ fn options_finds_a_dead_destination_before_a_call_does_and_its_return() {
     w.pass(10_500);
     assert!(w.shard.trunks(w.now)[1].destinations[0].serves);
     assert!(w.notices.iter().any(|(well, text)| *well && text.contains("is back")));
+}
+
+// ---- Names ----
+
+/// DNS answers the last question.
+fn resolves(w: &mut World, name: &str, peers: &[usize]) {
+    let (ask, uri) = w.names.pop().expect("a question");
+    assert!(uri.contains(name), "{uri}");
+    let answer = if peers.is_empty() {
+        Err(format!("{name}: DNS knows no such host"))
+    } else {
+        Ok(peers.iter().map(|n| agent_at(*n)).collect())
+    };
+    w.input(Input::Resolved { ask, answer });
+    w.run();
+}
+
+#[test]
+fn a_name_is_resolved_and_its_addresses_are_tried_one_after_the_other() {
+    for address in ["sip:desk@far.test", "trunk:named/+4930"] {
+        let mut named = trunk("named", &[(1, 1)]);
+        named.out.as_mut().unwrap().destinations[0].uri = "sip:far.test".into();
+        let mut w = World::with(with(vec![named]));
+        w.agents[0].unplugged = true;
+        call(&mut w, address);
+        resolves(&mut w, "far.test", &[1, 2]);
+        w.pass(2_000);
+        let uri = w.agents[1].invite(0).request_uri().to_owned();
+        assert!(uri.ends_with("@far.test"), "the name stays in the Request-URI: {uri}");
+        w.accept(2);
+        assert_eq!(w.media.joined.len(), 1);
+        w.hang_up();
+        assert_eq!(w.agents[1].ended(), 1);
+        w.over();
+    }
+}
+
+#[test]
+fn a_name_that_does_not_resolve_ends_the_attempt_and_says_so() {
+    let mut named = trunk("named", &[(1, 1)]);
+    named.out.as_mut().unwrap().destinations[0].uri = "sip:far.test".into();
+    let mut w = World::with(with(vec![named, trunk("other", &[(2, 1)])]));
+    call(&mut w, "trunk:named,other/+4930");
+    resolves(&mut w, "far.test", &[]);
+    assert_eq!(w.agents[1].invites(), 1, "the next trunk");
+    w.accept(2);
+    w.hang_up();
+    w.over();
+    let mut w = World::with(with(Vec::new()));
+    call(&mut w, "sip:desk@far.test");
+    resolves(&mut w, "far.test", &[]);
+    assert_eq!(w.caller.refused().unwrap().0, 502);
+    let end = w.over();
+    assert!(end.text.contains("DNS knows no such host") && end.cause == 38, "{end:?}");
+}
+
+#[test]
+fn a_caller_who_leaves_while_dns_is_asked_leaves_nothing() {
+    let mut w = World::with(with(Vec::new()));
+    call(&mut w, "sip:desk@far.test");
+    w.hang_up();
+    resolves(&mut w, "far.test", &[1]);
+    assert_eq!(w.agents[0].invites(), 0);
+    w.over();
+}
+
+#[test]
+fn an_agent_s_phone_may_be_a_name() {
+    let mut w = World::new();
+    let ticket = w.queued();
+    w.agents[0].unplugged = true;
+    let offer = |w: &mut World| {
+        let token = w.id();
+        let agent = cordboard_call::messages::Offered {
+            agent: "alice".into(),
+            token,
+            uri: "sip:alice@desk.test".into(),
+            flow: None,
+        };
+        let offer = cordboard_call::messages::Offer {
+            ticket,
+            agents: vec![agent],
+            ring_timeout_ms: 20_000,
+            lease_ms: 60_000,
+            workgroup: "support".into(),
+        };
+        w.tell(cordboard_call::messages::ToShard::Offer(offer));
+        token
+    };
+    let token = offer(&mut w);
+    resolves(&mut w, "desk.test", &[]);
+    assert_eq!(w.settled(token), [cordboard_call::messages::OfferResult::Unreachable { status: 0 }]);
+    let token = offer(&mut w);
+    resolves(&mut w, "desk.test", &[1, 2]);
+    w.pass(2_000);
+    w.accept(2);
+    assert_eq!(w.settled(token), [cordboard_call::messages::OfferResult::Accepted]);
+    w.hang_up();
+    w.over();
+}
+
+// ---- A peer that registers ----
+
+#[test]
+fn a_peer_that_registers_is_known_by_where_it_registered_from_and_called_there() {
+    let mut pbx = trunk("pbx", &[]);
+    pbx.tenant = Some("demo".into());
+    let (user, password) = ("pbx".to_owned(), "secret".to_owned());
+    pbx.peer = Some(cordboard_call::trunk::terms::Peer { user, password, realm: "pbx.test".into() });
+    let mut w = World::with(with(vec![pbx]));
+    call(&mut w, "trunk:pbx/+4930");
+    assert_eq!(w.caller.refused().unwrap().0, 503, "it has not registered");
+    let request = cordboard_sip::endpoint::OutRequest {
+        listener: 1,
+        method: "REGISTER".into(),
+        target: "sip:10.0.0.1".into(),
+        from: "<sip:pbx@pbx.test>".into(),
+        to: "<sip:pbx@pbx.test>".into(),
+        headers: vec![("Contact".into(), "<sip:trunk@192.168.0.7:5062;bnc>;expires=9999".into())],
+        credentials: Some(cordboard_sip::endpoint::Credentials {
+            user: "pbx".into(),
+            password: "secret".into(),
+        }),
+        ..Default::default()
+    };
+    let now = w.now;
+    w.agents[2].sip.request(now, request);
+    w.run();
+    let answer = w.agents[2].events.iter().find_map(|e| match e {
+        Event::Response { result: Ok(r), .. } => {
+            Some((r.status(), r.contacts().next().and_then(|c| c.expires_s())))
+        }
+        _ => None,
+    });
+    assert_eq!(answer, Some((200, Some(600))));
+    assert_eq!(w.shard.trunks(w.now)[1].peer.as_deref(), Some(&*agent_at(3).to_string()));
+    w.dial("+4931", true);
+    w.route(Ok(Route::Bridge { address: "trunk:pbx".into(), ring_timeout_ms: 20_000, attributes: vec![] }));
+    assert_eq!(w.agents[2].invite(0).request_uri(), "sip:+4931@192.168.0.7:5062");
+    w.accept(3);
+    assert_eq!(w.media.joined.len(), 1);
+    w.hang_up();
+    let sdp = w.agents[2].sdp(cordboard_sip::sdp::Direction::SendRecv);
+    let invite = cordboard_sip::endpoint::Invite {
+        listener: 1,
+        target: "sip:+4940@10.0.0.1".into(),
+        from: "<sip:+331@x>".into(),
+        to: "<sip:+4940@x>".into(),
+        sdp: Some(sdp),
+        ..Default::default()
+    };
+    let now = w.now;
+    w.agents[2].sip.invite(now, invite.clone()).unwrap();
+    w.run();
+    assert_eq!(w.asked.last().unwrap().2.trunk.to_string(), "pbx");
+    w.pass(601_000);
+    assert_eq!(w.shard.trunks(w.now)[1].peer, None);
+    let now = w.now;
+    w.agents[2].sip.invite(now, invite).unwrap();
+    w.run();
+    assert_eq!(w.agents[2].refused().unwrap().0, 403, "its time is over");
 }

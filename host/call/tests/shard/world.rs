@@ -156,6 +156,8 @@ pub struct World {
     pub lines: Vec<Line>,
     pub facts: Vec<Fact>,
     pub gone: Vec<Id>,
+    /// Names that were asked for.
+    pub names: Vec<(u64, String)>,
     /// What operators are told of trunks.
     pub notices: Vec<(bool, String)>,
     pub asked: Vec<(u64, Name, Incoming)>,
@@ -256,6 +258,7 @@ impl World {
             lines: Vec::new(),
             facts: Vec::new(),
             gone: Vec::new(),
+            names: Vec::new(),
             notices: Vec::new(),
             asked: Vec::new(),
             started: Vec::new(),
@@ -338,6 +341,7 @@ impl World {
                 self.heard.push((script, to));
             }
             Output::Fact(fact) => self.facts.push(through_the_bus(&fact)),
+            Output::Resolve { ask, uri } => self.names.push((ask, uri)),
             Output::Notice { well, text } => self.notices.push((well, text)),
             Output::Gone { interaction } => self.gone.push(interaction),
         }

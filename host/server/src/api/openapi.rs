@@ -218,7 +218,7 @@ fn schemas() -> Value {
         ])),
         "Trunks": list(object(&[
             ("trunk", text.clone()), ("calls_in", number.clone()), ("calls_out", number.clone()), ("max_calls", number.clone()),
-            ("admitted", number.clone()), ("refused", number.clone()), ("out", number.clone()), ("out_full", number.clone()),
+            ("admitted", number.clone()), ("refused", number.clone()), ("out", number.clone()), ("out_full", number.clone()), ("peer", optional("string")),
             ("registration", json!({ "type": ["object", "null"], "properties": {
                 "state": text, "expires_in_s": optional("integer"), "status": optional("integer"), "reason": text, "failures": number,
             } })),

@@ -49,6 +49,7 @@ pub(super) fn trunks(answer: &Value, json: bool) -> Result<()> {
     let mut rows = Vec::new();
     for t in items(answer) {
         let registration = match &t["registration"] {
+            Value::Null if t["peer"].is_string() => format!("registered from {}", cell(&t["peer"])),
             Value::Null => "-".to_owned(),
             r if r["state"] == "registered" => format!("registered, {} s", cell(&r["expires_in_s"])),
             r if r["state"] == "failed" => format!("failed: {}", cell(&r["reason"])),

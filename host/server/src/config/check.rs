@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use cordboard_call::model::Fallback;
+use cordboard_call::model::{Fallback, Phone};
 
 use super::load::Places;
 use super::problem::suggest;
@@ -30,6 +30,19 @@ pub(super) fn check(source: &Source<'_>, config: &Config, places: &Places) {
     once(source, "plugins", config.plugins.iter().map(|p| (&*p.name, p.line)));
     once(source, "tenants", config.model.tenants.iter().map(|t| (&*t.name, 0)));
     once(source, "trunks", config.model.trunks.iter().map(|t| (&*t.name, 0)));
+    let peers = || config.model.trunks.iter().filter_map(|t| t.peer.as_ref());
+    once(source, "trunks.registers.user", peers().map(|p| (&*p.user, 0)));
+    for agent in config.model.tenants.iter().flat_map(|t| &t.agents) {
+        if let Phone::Registered { user, .. } = &agent.phone
+            && peers().any(|p| p.user == *user)
+        {
+            source.problem(
+                0,
+                "trunks.registers.user",
+                format!("`{user}` is the user of the agent `{}`'s phone too", agent.name),
+            );
+        }
+    }
     once(
         source,
         "tenants.numbers",

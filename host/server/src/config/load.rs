@@ -129,6 +129,7 @@ fn read<'s>(
         trace: read_trace(&root),
         speech: read_speech(&root, &data),
         defence: read_defence(&root),
+        dns: read_dns(&root),
         serialise_bus: root.flag("serialise_bus", cfg!(debug_assertions)),
         drain_timeout_ms,
     };
@@ -417,6 +418,27 @@ fn read_speech(root: &Section<'_, '_>, data: &Path) -> Speech {
     };
     s.done();
     speech
+}
+
+fn read_dns(root: &Section<'_, '_>) -> crate::dns::Config {
+    let s = root.section("dns");
+    let usual = crate::dns::Config::default();
+    let mut servers = Vec::new();
+    for text in s.texts("servers") {
+        let server = text.value.parse::<SocketAddr>().ok();
+        match server.or_else(|| Some(SocketAddr::new(text.value.parse().ok()?, 53))) {
+            Some(server) => servers.push(server),
+            None => s.source().problem(
+                text.line,
+                text.key,
+                format!("expected the address of a name server, such as `192.0.2.53` or `192.0.2.53:5353`, found {:?}", text.value),
+            ),
+        }
+    }
+    let dns =
+        crate::dns::Config { servers, timeout_ms: s.seconds_ms("timeout_s", 0.1..=10.0, usual.timeout_ms) };
+    s.done();
+    dns
 }
 
 fn read_tenant(s: Section<'_, '_>, places: &mut Places) -> (ModelTenant, Tenant, TenantPlaces) {

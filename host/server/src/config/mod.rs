@@ -75,6 +75,8 @@ pub struct Config {
     pub speech: Speech,
     /// Who is shut out, and for how long.
     pub defence: crate::shell::gate::Config,
+    /// How names are resolved.
+    pub dns: crate::dns::Config,
     /// Whether messages between authorities are encoded even inside the process.
     pub serialise_bus: bool,
     /// How long live calls may go on after SIGTERM, in milliseconds.

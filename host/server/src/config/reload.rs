@@ -28,6 +28,7 @@ pub fn merge(old: &Config, new: Config) -> (Config, Vec<&'static str>) {
         "log" => log,
         "telemetry.otlp" => otlp,
         "speech" => speech,
+        "dns" => dns,
         "redirect.capacity" => redirect.capacity,
         "redirect.name_self" => redirect.name_self,
         "redirect.threads" => redirect.threads,

@@ -6,8 +6,9 @@ use std::net::{IpAddr, SocketAddr};
 use cordboard_call::model::{Network, Trunk};
 use cordboard_call::trunk::rules::{HeaderRules, Rewrite, may_touch};
 use cordboard_call::trunk::terms::{
-    Credentials, Destination, EarlyMedia, Health, Identity, Outbound, Register,
+    Credentials, Destination, EarlyMedia, Health, Identity, Outbound, Peer, Register,
 };
+use cordboard_sip::resolve::Request;
 use cordboard_sip::sdp::Codec;
 use cordboard_sip::wire::Uri;
 
@@ -23,9 +24,10 @@ pub(super) fn read(s: Section<'_, '_>, places: &mut Places) -> Trunk {
         s.problem("name", "a trunk's name has no `,` and no `/`: routes name it in `trunk:NAME/NUMBER`");
     }
     let out = s.section("out");
+    let peer = peer_of(&s, &own_name.value);
     let leaves = out.is_present();
     let sources = s.texts("sources");
-    if sources.is_empty() && !leaves {
+    if sources.is_empty() && !leaves && peer.is_none() {
         s.problem(
             "sources",
             "is missing or empty; expected networks that may send calls, such as [\"192.0.2.0/24\"], or a table [trunks.out] for a trunk that calls only leave by",
@@ -70,7 +72,8 @@ pub(super) fn read(s: Section<'_, '_>, places: &mut Places) -> Trunk {
         codecs,
         caller: rewrites(&s, "caller"),
         called: rewrites(&s, "called"),
-        out: leaves.then(|| outbound(&out, places, max_calls, max_calls_per_s)),
+        out: leaves.then(|| outbound(&out, places, max_calls, max_calls_per_s, peer.is_some())),
+        peer,
     };
     out.done();
     s.done();
@@ -88,7 +91,26 @@ fn rewrites(s: &Section<'_, '_>, key: &'static str) -> Vec<Rewrite> {
     rules
 }
 
-fn outbound(s: &Section<'_, '_>, places: &mut Places, max_calls: u32, max_calls_per_s: u32) -> Outbound {
+/// A peer that registers here.
+fn peer_of(trunk: &Section<'_, '_>, name: &str) -> Option<Peer> {
+    let s = trunk.section("registers");
+    if !s.is_present() {
+        return None;
+    }
+    let user = s.required("user", "the name that it registers with");
+    let password = s.required("password", "its password, or the HA1 as `md5:…` or `sha256:…`");
+    let realm = s.text("realm").map_or_else(|| name.to_owned(), |r| r.value);
+    s.done();
+    Some(Peer { user: user.value, password: password.value, realm })
+}
+
+fn outbound(
+    s: &Section<'_, '_>,
+    places: &mut Places,
+    max_calls: u32,
+    max_calls_per_s: u32,
+    registers: bool,
+) -> Outbound {
     let usual = Outbound::default();
     let mut destinations: Vec<Destination> = Vec::new();
     for d in s.sections("destinations") {
@@ -104,7 +126,9 @@ fn outbound(s: &Section<'_, '_>, places: &mut Places, max_calls: u32, max_calls_
         });
         d.done();
     }
-    if destinations.is_empty() || destinations.len() > MAX_DESTINATIONS {
+    if registers && !destinations.is_empty() {
+        s.problem("destinations", "calls of a trunk whose peer registers go to where it has registered from");
+    } else if !registers && (destinations.is_empty() || destinations.len() > MAX_DESTINATIONS) {
         s.problem(
             "destinations",
             format!(
@@ -155,7 +179,7 @@ fn outbound(s: &Section<'_, '_>, places: &mut Places, max_calls: u32, max_calls_
     }
 }
 
-/// A peer's URI: no user, no headers, and an address that can be reached as it is written.
+/// A peer's URI: no user, no headers, and a way that this node has.
 fn peer(s: &Section<'_, '_>, key: &'static str, text: &At<String>) -> String {
     let uri = Uri::parse(&text.value);
     let fits = uri.is_ok_and(|u| u.is_sip() && u.user.is_none() && u.headers.is_empty());
@@ -170,11 +194,14 @@ fn peer(s: &Section<'_, '_>, key: &'static str, text: &At<String>) -> String {
                 text.value
             ),
         );
-    } else if uri.is_ok_and(|u| u.socket_addr().is_none()) {
-        s.problem(
-            key,
-            format!("expected an IP address as the host: names are not resolved, found {:?}", text.value),
-        );
+    } else if let Ok(uri) = uri {
+        let by_udp = uri.scheme.eq_ignore_ascii_case("sip")
+            && uri.param("transport").is_none_or(|t| t.eq_ignore_ascii_case("udp"));
+        if let Err(why) = Request::of_uri(&uri) {
+            s.problem(key, format!("{:?} cannot be reached: {why}", text.value));
+        } else if !by_udp {
+            s.problem(key, format!("{:?} cannot be reached: calls leave by UDP in this version", text.value));
+        }
     }
     text.value.clone()
 }

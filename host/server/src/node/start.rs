@@ -26,6 +26,7 @@ use super::weigh::weigh;
 use super::{Centre, Node, ServeOptions, Shared, health};
 use crate::config::{Config, Role};
 use crate::cti::Delivery;
+use crate::dns::Dns;
 use crate::http::HttpClient;
 use crate::library::{ForScripts, Library, wall_ms};
 use crate::shell::domain::{DomainMail, DomainSetup, DomainView};
@@ -44,6 +45,12 @@ use crate::trace::{Tap, Trace};
 const CENTRE: u16 = 1;
 /// Messages that wait for a thread.
 const INBOX: usize = 262_144;
+
+/// What the centre can send with, and to.
+fn abilities(config: &Config) -> cordboard_sip::resolve::Abilities {
+    let v6 = config.listen.centre.is_ipv6();
+    cordboard_sip::resolve::Abilities { v4: !v6, v6, ..cordboard_sip::resolve::Abilities::default() }
+}
 
 impl Node {
     /// Starts everything that the configuration names.
@@ -117,6 +124,7 @@ impl Node {
             .iter()
             .filter_map(|p| Some((p.name.clone(), fingerprint(p, &std::fs::read(&p.file).ok()?))))
             .collect();
+        let dns = Dns::new(&config.dns, abilities(&config), service.handle().clone());
         let draining = Arc::new(AtomicBool::new(false));
         let trace = Arc::<Trace>::default();
         trace.configure(config.trace);
@@ -125,7 +133,7 @@ impl Node {
         let (mut media, mut domain_thread) = (None, None);
         let centre = if config.has(Role::Centre) {
             let plugins = |shard: Outlet<ShardMail>| {
-                ToPlugins::new(&registry, scripts.clone(), library.clone(), shard, hooks.clone())
+                ToPlugins::new(&registry, scripts.clone(), library.clone(), dns, shard, hooks.clone())
             };
             let (centre, media_thread, shard_thread, domain) = start_centre(
                 &config,

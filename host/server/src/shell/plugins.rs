@@ -16,6 +16,7 @@ use cordboard_plugin::{Registry, Routers, Scripts, VerbSink};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use super::shard::{Plugins, ShardMail, post};
+use crate::dns::Dns;
 use crate::library::{Library, wall_ms};
 use crate::telemetry::hooks::Hooks;
 
@@ -31,6 +32,8 @@ pub struct ToPlugins {
     batch: RefCell<Vec<Work>>,
     /// Without a bound, for the shard must not wait; what is in it is bounded by the calls that are up.
     batches: UnboundedSender<Vec<Work>>,
+    dns: Dns,
+    shard: Outlet<ShardMail>,
 }
 
 impl ToPlugins {
@@ -40,6 +43,7 @@ impl ToPlugins {
         registry: &Registry,
         scripts: Scripts,
         library: Arc<Library>,
+        dns: Dns,
         shard: Outlet<ShardMail>,
         hooks: Hooks,
     ) -> Self {
@@ -49,16 +53,21 @@ impl ToPlugins {
             heard.script_says(script, &from);
             post(&verbs, ShardMail::Script(script, from));
         });
-        let carrier =
-            Carrier { routers: Routers::new(registry.clone()), scripts, library, sink, shard, hooks };
+        let routers = Routers::new(registry.clone());
+        let carrier = Carrier { routers, scripts, library, sink, shard: shard.clone(), hooks };
         registry.engine().runtime().spawn(carrier.run(received));
-        Self { batch: RefCell::default(), batches }
+        Self { batch: RefCell::default(), batches, dns, shard }
     }
 }
 
 impl Plugins for ToPlugins {
     fn ask_route(&self, ask: u64, plugin: Name, interaction: Id, incoming: Box<Incoming>) {
         self.batch.borrow_mut().push(Work::Route(ask, plugin, interaction, incoming));
+    }
+
+    fn resolve(&self, ask: u64, uri: String) {
+        let shard = self.shard.clone();
+        self.dns.resolve(uri, move |answer| post(&shard, ShardMail::Resolved(ask, answer)));
     }
 
     fn start_script(&self, script: ScriptId, plugin: Name, info: CallInfo) {

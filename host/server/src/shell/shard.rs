@@ -48,6 +48,8 @@ pub enum ShardMail {
     Media(Vec<control::Event>),
     /// From the router plugin.
     Routed(u64, Result<Route, Fault>),
+    /// From DNS.
+    Resolved(u64, Result<Vec<SocketAddr>, String>),
     /// From a script.
     Script(ScriptId, FromScript),
     /// From the redirect role, of one batch.
@@ -80,6 +82,8 @@ impl From<Carrier<ToShard>> for ShardMail {
 pub trait Plugins: Send + 'static {
     /// Asks a router; the answer comes as [`ShardMail::Routed`].
     fn ask_route(&self, ask: u64, plugin: Name, interaction: Id, incoming: Box<Incoming>);
+    /// Resolves the host of a URI; the answer comes as [`ShardMail::Resolved`].
+    fn resolve(&self, ask: u64, uri: String);
     /// Starts a script.
     fn start_script(&self, script: ScriptId, plugin: Name, info: CallInfo);
     /// Tells a script.
@@ -371,6 +375,7 @@ impl<P: Plugins> Loop<P> {
                 }
             }
             ShardMail::Routed(ask, answer) => self.shard.handle(now, Input::Routed { ask, answer }, out),
+            ShardMail::Resolved(ask, answer) => self.shard.handle(now, Input::Resolved { ask, answer }, out),
             ShardMail::Script(script, from) => self.shard.handle(now, Input::Script(script, from), out),
             ShardMail::Notes(notes) => {
                 for note in notes {
@@ -473,6 +478,7 @@ impl<P: Plugins> Loop<P> {
                 Output::AskRoute { ask, plugin, interaction, incoming } => {
                     self.plugins.ask_route(ask, plugin, interaction, incoming);
                 }
+                Output::Resolve { ask, uri } => self.plugins.resolve(ask, uri),
                 Output::StartScript { script, plugin, info } => {
                     self.plugins.start_script(script, plugin, *info)
                 }
