@@ -6,6 +6,7 @@
 pub mod clock;
 pub mod media;
 mod mmsg;
+pub mod stream;
 pub mod udp;
 
 pub use clock::Clock;
