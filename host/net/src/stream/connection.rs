@@ -9,7 +9,7 @@ use cordboard_base::{Now, TimerId, ms};
 
 use super::STALL_MS;
 use super::link::Link;
-use super::types::{Closed, Flow, Kind, Limits};
+use super::types::{Closed, Flow, Limits, Transport, is_web};
 
 /// How far a connection has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,7 +28,7 @@ pub(super) struct Connection {
     pub(super) number: u64,
     /// With no connection in it.
     pub(super) flow: Flow,
-    pub(super) kind: Kind,
+    pub(super) transport: Transport,
     pub(super) dialled: bool,
     /// The name that the peer had to prove.
     pub(super) name: Option<Arc<str>>,
@@ -59,7 +59,7 @@ pub(super) struct Connection {
 impl Connection {
     pub(super) fn new(
         flow: Flow,
-        kind: Kind,
+        transport: Transport,
         dialled: bool,
         name: Option<Arc<str>>,
         link: Link,
@@ -68,7 +68,7 @@ impl Connection {
         Self {
             number: 0,
             flow,
-            kind,
+            transport,
             dialled,
             name,
             link,
@@ -115,7 +115,7 @@ impl Connection {
     }
 
     fn is_asked(&self) -> bool {
-        self.dialled || self.kind.is_web()
+        self.dialled || is_web(self.transport)
     }
 
     /// When something has to be done about it at the latest.
@@ -159,7 +159,7 @@ impl Connection {
         }
         if self.is_asked() && past(self.heard_ns.max(self.pinged_ns), limits.ping_ms) {
             // A browser answers each ping; a TCP peer need not know CRLF, and its kernel is asked instead.
-            if self.kind.is_web() && self.pinged_ns > self.heard_ns {
+            if is_web(self.transport) && self.pinged_ns > self.heard_ns {
                 return Err(Closed::Vanished);
             }
             return Ok(true);

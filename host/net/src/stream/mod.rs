@@ -38,7 +38,8 @@ use slab::Slab;
 use self::channel::Channel;
 use self::connection::{Connection, Stage};
 use self::link::{Door, Got, Link};
-pub use self::types::{Closed, Counters, Event, Flow, Kind, Limits, Listen, Renewal};
+use self::types::is_web;
+pub use self::types::{Closed, Counters, Event, Flow, Limits, Listen, Renewal, Transport};
 
 /// Tokens below are the shell's own.
 const FIRST: usize = 1 << 16;
@@ -70,8 +71,8 @@ struct Listener {
     ready: bool,
 }
 
-/// A peer as new requests name it: kind, address, and the name that it must have proved.
-type Peer = (Kind, SocketAddr, Option<Arc<str>>);
+/// A peer as new requests name it: transport, address, and the name that it must have proved.
+type Peer = (Transport, SocketAddr, Option<Arc<str>>);
 
 /// See the module.
 #[derive(Debug)]
@@ -93,12 +94,14 @@ pub struct Connections {
     events: VecDeque<Event>,
     counters: Counters,
     buffer: Box<[u8]>,
+    /// Of the last turn.
+    now: Now,
 }
 
 impl Connections {
     /// None yet. `registry` is that of the poll whose events will be shown.
     #[must_use]
-    pub fn new(registry: Registry, renewal: Renewal) -> Self {
+    pub fn new(now: Now, registry: Registry, renewal: Renewal) -> Self {
         let mut connections = Self {
             registry,
             limits: Limits::default(),
@@ -115,6 +118,7 @@ impl Connections {
             events: VecDeque::new(),
             counters: Counters::default(),
             buffer: vec![0; 16 * 1024].into_boxed_slice(),
+            now,
         };
         connections.renew(renewal);
         connections
@@ -126,7 +130,10 @@ impl Connections {
     /// The address is not ours or taken, or there are too many listeners.
     pub fn listen(&mut self, listen: Listen) -> io::Result<SocketAddr> {
         let index = self.listeners.len();
-        if index == LISTENERS || (listen.kind.is_secure() && listen.tls.is_none()) {
+        if index == LISTENERS
+            || !listen.transport.is_reliable()
+            || (listen.transport.is_secure() && listen.tls.is_none())
+        {
             return Err(io::ErrorKind::InvalidInput.into());
         }
         let mut socket = socket::listen(listen.address)?;
@@ -178,15 +185,16 @@ impl Connections {
     /// Does what can be done now: accepts, sets up, reads if `read`, sends, closes what took too long.
     /// Whether there is more to do at once.
     pub fn turn(&mut self, now: Now, read: bool) -> bool {
+        self.now = now;
         while let Some(wake) = self.timers.expired(now.mono_ns) {
             match wake {
                 Wake::Accept => self.listeners.iter_mut().for_each(|l| l.ready = true),
-                Wake::Connection(number) => self.overdue(now, number),
+                Wake::Connection(number) => self.overdue(number),
             }
         }
         let mut more = false;
         for index in 0..self.listeners.len() {
-            more |= self.accept(now, index);
+            more |= self.accept(index);
         }
         let mut settled = 0;
         for _ in 0..self.ready.len() {
@@ -199,20 +207,20 @@ impl Connections {
                     continue;
                 }
                 settled += 1;
-                self.settle(now, number);
+                self.settle(number);
             }
             let Some(connection) = self.connection(number) else { continue };
             connection.queued = false;
             if connection.stage == Stage::Open && connection.readable {
                 if read {
-                    more |= self.read(now, number);
+                    more |= self.read(number);
                 } else {
                     connection.queued = true;
                     self.ready.push_back(number);
                 }
             }
         }
-        self.flush(now);
+        self.flush();
         more
     }
 
@@ -223,7 +231,7 @@ impl Connections {
 
     /// When [`Self::turn`] has something to do even without an event.
     pub fn next_deadline_ns(&mut self) -> Option<u64> {
-        self.timers.next_deadline()
+        if self.events.is_empty() { self.timers.next_deadline() } else { Some(0) }
     }
 
     /// What was done so far.
@@ -241,10 +249,11 @@ impl Connections {
     /// Takes a message for a flow; it leaves with the next [`Self::flush`], in the order in which it was
     /// given. Without a connection in the flow any to that peer will do, and one is dialled if there is
     /// none. What cannot be sent is told by [`Event::Failed`], or was by [`Event::Closed`].
-    pub fn send(&mut self, now: Now, flow: Flow, bytes: Vec<u8>) {
+    pub fn send(&mut self, flow: Flow, bytes: Vec<u8>) {
+        let now = self.now;
         let number = match flow.connection {
             Some(number) => Some(number).filter(|n| self.connection(*n).is_some()),
-            None => match self.reach(now, flow) {
+            None => match self.reach(flow) {
                 Ok(number) => Some(number),
                 Err(why) => {
                     tracing::debug!(remote = %flow.remote, %why, "no connection could be made");
@@ -277,7 +286,8 @@ impl Connections {
     }
 
     /// Sends what was given since the last time.
-    pub fn flush(&mut self, now: Now) {
+    pub fn flush(&mut self) {
+        let now = self.now;
         for number in std::mem::take(&mut self.dirty) {
             let Some(connection) = self.connection(number) else { continue };
             connection.dirty = false;
@@ -313,7 +323,8 @@ impl Connections {
     }
 
     /// Accepts a few; whether there may be more.
-    fn accept(&mut self, now: Now, index: usize) -> bool {
+    fn accept(&mut self, index: usize) -> bool {
+        let now = self.now;
         for _ in 0..SETTLED_A_TURN {
             let Some(listener) = self.listeners.get_mut(index).filter(|l| l.ready) else { return false };
             let (socket, remote) = match listener.socket.accept() {
@@ -348,8 +359,8 @@ impl Connections {
             }
             socket::tune(&socket);
             let listen = &listener.listen;
-            let (number, kind) = (listen.listener, listen.kind);
-            let channel = match listen.tls.clone().filter(|_| kind.is_secure()) {
+            let (number, transport) = (listen.listener, listen.transport);
+            let channel = match listen.tls.clone().filter(|_| transport.is_secure()) {
                 None => Ok(Channel::plain(socket)),
                 Some(config) => Channel::accepted(socket, config),
             };
@@ -357,14 +368,14 @@ impl Connections {
                 self.counters.refused += 1;
                 continue;
             };
-            let link = if kind.is_web() {
+            let link = if is_web(transport) {
                 let door = Door { origins: listen.origins.clone(), max_message: self.limits.message_bytes };
                 Link::web(channel, door, self.limits.waiting_bytes)
             } else {
                 Link::stream(channel, false, self.limits.message_bytes, self.limits.waiting_bytes)
             };
             let flow = Flow { listener: number, remote, connection: None };
-            if self.adopt(now, Connection::new(flow, kind, false, None, link, now)).is_some() {
+            if self.adopt(Connection::new(flow, transport, false, None, link, now)).is_some() {
                 self.counters.accepted += 1;
                 *self.per_source.entry(source).or_insert(0) += 1;
             } else {
@@ -375,7 +386,8 @@ impl Connections {
     }
 
     /// Gives a connection its place and number, and watches it.
-    fn adopt(&mut self, now: Now, mut connection: Connection) -> Option<u64> {
+    fn adopt(&mut self, mut connection: Connection) -> Option<u64> {
+        let now = self.now;
         self.serial += 1;
         let entry = self.connections.vacant_entry();
         let place = entry.key();
@@ -389,7 +401,7 @@ impl Connections {
         }
         connection.queued = true;
         connection.readable = true;
-        let peer = (connection.kind, connection.flow.remote, connection.name.clone());
+        let peer = (connection.transport, connection.flow.remote, connection.name.clone());
         entry.insert(connection);
         self.by_peer.entry(peer).or_insert(number);
         self.ready.push_back(number);
@@ -398,24 +410,25 @@ impl Connections {
     }
 
     /// The connection for what is sent to a peer by address: one that is there, or a new one.
-    fn reach(&mut self, now: Now, flow: Flow) -> Result<u64, Closed> {
+    fn reach(&mut self, flow: Flow) -> Result<u64, Closed> {
+        let now = self.now;
         let listener =
             self.listeners.iter().find(|l| l.listen.listener == flow.listener).ok_or(Closed::NoWay)?;
-        let (kind, local) = (listener.listen.kind, listener.listen.address);
-        let name = self.server_names.get(&flow.remote).cloned().filter(|_| kind.is_secure());
-        if let Some(number) = self.by_peer.get(&(kind, flow.remote, name.clone())).copied()
+        let (transport, local) = (listener.listen.transport, listener.listen.address);
+        let name = self.server_names.get(&flow.remote).cloned().filter(|_| transport.is_secure());
+        if let Some(number) = self.by_peer.get(&(transport, flow.remote, name.clone())).copied()
             && self.connection(number).is_some()
         {
             return Ok(number);
         }
-        if kind.is_web() {
+        if is_web(transport) {
             return Err(Closed::NoWay);
         }
         if self.connections.len() >= self.limits.connections.min(1 << PLACE_BITS) {
             return Err(Closed::Full);
         }
         let socket = socket::connect(local, flow.remote).map_err(|e| Closed::Socket(e.to_string()))?;
-        let channel = if kind.is_secure() {
+        let channel = if transport.is_secure() {
             let client = self.client.clone().ok_or(Closed::NoWay)?;
             let server = match &name {
                 Some(name) => {
@@ -428,13 +441,14 @@ impl Connections {
             Channel::plain(socket)
         };
         let link = Link::stream(channel, true, self.limits.message_bytes, self.limits.waiting_bytes);
-        let connection = Connection::new(flow, kind, true, name, link, now);
+        let connection = Connection::new(flow, transport, true, name, link, now);
         self.counters.dialled += 1;
-        self.adopt(now, connection).ok_or(Closed::Full)
+        self.adopt(connection).ok_or(Closed::Full)
     }
 
     /// Goes on with connecting, TLS and the upgrade.
-    fn settle(&mut self, now: Now, number: u64) {
+    fn settle(&mut self, number: u64) {
+        let now = self.now;
         let Some(connection) = self.connection(number) else { return };
         match connection.settle() {
             Ok(false) => {}
@@ -458,7 +472,8 @@ impl Connections {
     }
 
     /// Reads; whether there is more.
-    fn read(&mut self, now: Now, number: u64) -> bool {
+    fn read(&mut self, number: u64) -> bool {
+        let now = self.now;
         let place = (number & ((1 << PLACE_BITS) - 1)) as usize;
         let Self { connections, buffer, events, counters, .. } = self;
         let Some(connection) = connections.get_mut(place) else { return false };
@@ -502,7 +517,8 @@ impl Connections {
     }
 
     /// A deadline of a connection has come, or one that was moved since.
-    fn overdue(&mut self, now: Now, number: u64) {
+    fn overdue(&mut self, number: u64) {
+        let now = self.now;
         let limits = self.limits;
         let Some(connection) = self.connection(number) else { return };
         connection.timer = None;
@@ -551,7 +567,7 @@ impl Connections {
             return;
         }
         let mut connection = self.connections.remove(place);
-        tracing::debug!(remote = %connection.flow.remote, kind = ?connection.kind, dialled = connection.dialled,
+        tracing::debug!(remote = %connection.flow.remote, transport = %connection.transport, dialled = connection.dialled,
             %why, "connection closed");
         self.counters.closed[why.index()] += 1;
         if let Some((timer, _)) = connection.timer {
@@ -560,7 +576,7 @@ impl Connections {
         if connection.stage == Stage::Open {
             connection.link.goodbye();
         }
-        let peer = (connection.kind, connection.flow.remote, connection.name.take());
+        let peer = (connection.transport, connection.flow.remote, connection.name.take());
         if self.by_peer.get(&peer) == Some(&number) {
             self.by_peer.remove(&peer);
         }

@@ -6,33 +6,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use cordboard_sip::stream::Why;
+pub use cordboard_sip::transport::Transport;
 use rustls::{ClientConfig, ServerConfig};
 
-/// How SIP is carried over a connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Kind {
-    /// TCP in the clear.
-    Tcp,
-    /// TLS.
-    Tls,
-    /// WebSocket in the clear (RFC 7118): behind a proxy that ends TLS, or on loopback.
-    Ws,
-    /// WebSocket over TLS.
-    Wss,
-}
-
-impl Kind {
-    /// Whether TLS is below.
-    #[must_use]
-    pub const fn is_secure(self) -> bool {
-        matches!(self, Self::Tls | Self::Wss)
-    }
-
-    /// Whether it is a WebSocket.
-    #[must_use]
-    pub const fn is_web(self) -> bool {
-        matches!(self, Self::Ws | Self::Wss)
-    }
+/// Whether it is a WebSocket.
+pub(super) const fn is_web(transport: Transport) -> bool {
+    matches!(transport, Transport::Ws | Transport::Wss)
 }
 
 /// Sizes and times, so that nobody can hold more than a known share.
@@ -76,8 +55,8 @@ impl Default for Limits {
 pub struct Listen {
     /// The shell's number for it.
     pub listener: u16,
-    /// What it speaks.
-    pub kind: Kind,
+    /// What it speaks: not UDP.
+    pub transport: Transport,
     /// Where.
     pub address: SocketAddr,
     /// What it shows, for kinds with TLS.

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use cordboard_net::Clock;
 use cordboard_net::stream::tls::Identity;
-use cordboard_net::stream::{Closed, Connections, Event, Flow, Kind, Limits, Listen, Renewal};
+use cordboard_net::stream::{Closed, Connections, Event, Flow, Limits, Listen, Renewal, Transport};
 use mio::{Events, Poll};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, SanType};
 
@@ -35,11 +35,12 @@ pub(crate) struct Bench {
 impl Bench {
     pub(crate) fn new(renewal: Renewal) -> Self {
         let poll = Poll::new().unwrap();
+        let clock = Clock::start();
         let registry = poll.registry().try_clone().unwrap();
         Self {
-            connections: Connections::new(registry, renewal),
+            connections: Connections::new(clock.now(), registry, renewal),
             poll,
-            clock: Clock::start(),
+            clock,
             messages: Vec::new(),
             known: Vec::new(),
             closed: Vec::new(),
@@ -51,26 +52,25 @@ impl Bench {
         Self::new(Renewal { limits, ..Renewal::default() })
     }
 
-    pub(crate) fn listen(&mut self, listener: u16, kind: Kind) -> SocketAddr {
-        self.listen_at(listener, kind, "127.0.0.1:0", None, &[])
+    pub(crate) fn listen(&mut self, listener: u16, transport: Transport) -> SocketAddr {
+        self.listen_at(listener, transport, "127.0.0.1:0", None, &[])
     }
 
     pub(crate) fn listen_at(
         &mut self,
         listener: u16,
-        kind: Kind,
+        transport: Transport,
         address: &str,
         tls: Option<Arc<rustls::ServerConfig>>,
         origins: &[&str],
     ) -> SocketAddr {
         let origins = origins.iter().map(|o| (*o).to_owned()).collect();
         let address = address.parse().unwrap();
-        self.connections.listen(Listen { listener, kind, address, tls, origins }).unwrap()
+        self.connections.listen(Listen { listener, transport, address, tls, origins }).unwrap()
     }
 
     pub(crate) fn send(&mut self, flow: Flow, bytes: impl Into<Vec<u8>>) {
-        let now = self.clock.now();
-        self.connections.send(now, flow, bytes.into());
+        self.connections.send(flow, bytes.into());
     }
 
     /// One turn of a shard's loop, waiting at most 5 ms.

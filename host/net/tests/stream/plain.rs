@@ -4,7 +4,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
-use cordboard_net::stream::{Closed, Flow, Kind, Limits};
+use cordboard_net::stream::{Closed, Flow, Limits, Transport};
 use cordboard_sip::stream::Why;
 
 use crate::bench::{Bench, options};
@@ -32,7 +32,7 @@ fn is_closed(stream: &mut TcpStream) -> bool {
 fn messages_split_and_joined_anyhow_come_whole_and_answers_go_back_in_order() {
     for address in ["127.0.0.1:0", "[::1]:0"] {
         let mut bench = Bench::limited(Limits::default());
-        let at = bench.listen_at(7, Kind::Tcp, address, None, &[]);
+        let at = bench.listen_at(7, Transport::Tcp, address, None, &[]);
         let mut peer = connect(&mut bench, at);
         let text = options("one") + &options("two") + "\r\n\r\n" + &options("three");
         let (first, rest) = text.as_bytes().split_at(71);
@@ -70,7 +70,7 @@ fn messages_split_and_joined_anyhow_come_whole_and_answers_go_back_in_order() {
 #[test]
 fn one_connection_is_dialled_for_a_peer_and_used_again_until_it_ends() {
     let mut bench = Bench::limited(Limits::default());
-    bench.listen(1, Kind::Tcp);
+    bench.listen(1, Transport::Tcp);
     let far = TcpListener::bind("127.0.0.1:0").unwrap();
     let flow = Flow { listener: 1, remote: far.local_addr().unwrap(), connection: None };
     bench.send(flow, "a");
@@ -105,7 +105,7 @@ fn one_connection_is_dialled_for_a_peer_and_used_again_until_it_ends() {
 #[test]
 fn a_peer_who_cannot_be_reached_fails_once_for_all_that_waited() {
     let mut bench = Bench::limited(Limits::default());
-    bench.listen(1, Kind::Tcp);
+    bench.listen(1, Transport::Tcp);
     let gone = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let flow = Flow { listener: 1, remote: gone, connection: None };
     bench.send(flow, "a");
@@ -124,7 +124,7 @@ fn a_peer_who_cannot_be_reached_fails_once_for_all_that_waited() {
 fn slow_senders_and_silent_ones_are_closed_in_time_and_quick_ones_are_not() {
     let limits = Limits { setup_ms: 150, message_ms: 200, idle_ms: 700, ..Limits::default() };
     let mut bench = Bench::limited(limits);
-    let at = bench.listen(1, Kind::Tcp);
+    let at = bench.listen(1, Transport::Tcp);
     let mut silent = connect(&mut bench, at);
     let mut slow = connect(&mut bench, at);
     let mut good = connect(&mut bench, at);
@@ -150,7 +150,7 @@ fn slow_senders_and_silent_ones_are_closed_in_time_and_quick_ones_are_not() {
 fn keep_alives_hold_an_accepted_connection() {
     let limits = Limits { idle_ms: 200, ..Limits::default() };
     let mut bench = Bench::limited(limits);
-    let at = bench.listen(1, Kind::Tcp);
+    let at = bench.listen(1, Transport::Tcp);
     let mut peer = connect(&mut bench, at);
     peer.write_all(options("x").as_bytes()).unwrap();
     for _ in 0..6 {
@@ -167,7 +167,7 @@ fn keep_alives_hold_an_accepted_connection() {
 #[test]
 fn garbage_is_refused_and_counted() {
     let mut bench = Bench::limited(Limits { message_bytes: 8_192, ..Limits::default() });
-    let at = bench.listen(1, Kind::Tcp);
+    let at = bench.listen(1, Transport::Tcp);
     let whole = options("x");
     let long = whole.replacen("Max-Forwards", &format!("X-Long: {}\r\nMax-Forwards", "x".repeat(10_000)), 1);
     let bodied = whole.replace("Content-Length: 0", "Content-Length: 9000");
@@ -199,7 +199,7 @@ fn garbage_is_refused_and_counted() {
 #[test]
 fn connections_in_all_and_of_one_source_are_limited_and_freed_again() {
     let mut bench = Bench::limited(Limits { connections: 5, per_source: 3, ..Limits::default() });
-    let at = bench.listen(1, Kind::Tcp);
+    let at = bench.listen(1, Transport::Tcp);
     let mut held: Vec<TcpStream> = (0..3).map(|_| connect(&mut bench, at)).collect();
     let mut one_more = connect(&mut bench, at);
     assert!(is_closed(&mut one_more));
@@ -223,7 +223,7 @@ fn connections_in_all_and_of_one_source_are_limited_and_freed_again() {
 #[test]
 fn a_peer_who_does_not_read_is_let_go_before_memory_is() {
     let mut bench = Bench::limited(Limits { waiting_bytes: 256 * 1024, ..Limits::default() });
-    let at = bench.listen(1, Kind::Tcp);
+    let at = bench.listen(1, Transport::Tcp);
     let mut peer = connect(&mut bench, at);
     peer.write_all(options("x").as_bytes()).unwrap();
     bench.until("a message", |b| b.messages.len() == 1);
@@ -241,7 +241,7 @@ fn a_peer_who_does_not_read_is_let_go_before_memory_is() {
 #[test]
 fn a_quiet_dialled_connection_is_pinged() {
     let mut bench = Bench::limited(Limits { ping_ms: 50, ..Limits::default() });
-    bench.listen(1, Kind::Tcp);
+    bench.listen(1, Transport::Tcp);
     let far = TcpListener::bind("127.0.0.1:0").unwrap();
     let flow = Flow { listener: 1, remote: far.local_addr().unwrap(), connection: None };
     bench.send(flow, "a");

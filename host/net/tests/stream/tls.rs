@@ -8,7 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use cordboard_net::stream::tls::{self, Clients, Identity};
-use cordboard_net::stream::{Closed, Flow, Kind, Limits, Renewal};
+use cordboard_net::stream::{Closed, Flow, Limits, Renewal, Transport};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConnection, RootCertStore, ServerConnection, StreamOwned};
@@ -67,7 +67,7 @@ fn messages_go_both_ways_and_a_new_certificate_holds_for_new_connections_alone()
     let (old, new) = (Authority::new("old"), Authority::new("new"));
     let mut bench = Bench::limited(Limits::default());
     let config = |a: &Authority| tls::server(&a.sign("server", &["sip.example.com"]), None).unwrap();
-    let at = bench.listen_at(2, Kind::Tls, "127.0.0.1:0", Some(config(&old)), &[]);
+    let at = bench.listen_at(2, Transport::Tls, "127.0.0.1:0", Some(config(&old)), &[]);
     let first = talk(client(foreign(&old.file(), None), "sip.example.com", at), "one");
     let flow = echo(&mut bench, 1);
     let mut first = first.join().unwrap().unwrap();
@@ -93,7 +93,7 @@ fn a_client_certificate_is_demanded_verified_and_its_names_handed_up() {
     let own = ours.sign("server", &["sip.example.com"]);
     let demand = |required| tls::server(&own, Some(&Clients { ca: theirs.file(), required })).unwrap();
     let mut bench = Bench::limited(Limits::default());
-    let at = bench.listen_at(1, Kind::Tls, "127.0.0.1:0", Some(demand(true)), &[]);
+    let at = bench.listen_at(1, Transport::Tls, "127.0.0.1:0", Some(demand(true)), &[]);
     let carrier = theirs.sign("carrier", &["carrier.example.net", "sip:Carrier.Example.ORG"]);
     let known = talk(client(foreign(&ours.file(), Some(&carrier)), "sip.example.com", at), "known");
     let flow = echo(&mut bench, 1);
@@ -110,7 +110,7 @@ fn a_client_certificate_is_demanded_verified_and_its_names_handed_up() {
     }
     assert_eq!((bench.messages.len(), bench.closed_for("tls")), (1, 2));
     // Where it is only asked for, one may come without, and has no name.
-    let at = bench.listen_at(3, Kind::Tls, "127.0.0.1:0", Some(demand(false)), &[]);
+    let at = bench.listen_at(3, Transport::Tls, "127.0.0.1:0", Some(demand(false)), &[]);
     let nameless = talk(client(foreign(&ours.file(), None), "sip.example.com", at), "nameless");
     echo(&mut bench, 2);
     nameless.join().unwrap().unwrap();
@@ -159,7 +159,7 @@ fn a_server_that_we_dial_must_prove_the_name_that_is_wanted_without_wildcards() 
             ..Renewal::default()
         });
         let listening = tls::server(&own, None).unwrap();
-        bench.listen_at(4, Kind::Tls, "127.0.0.1:0", Some(listening), &[]);
+        bench.listen_at(4, Transport::Tls, "127.0.0.1:0", Some(listening), &[]);
         let flow = Flow { listener: 4, remote: at, connection: None };
         bench.send(flow, "hello");
         let case = format!("{names:?} for {wanted:?}");
@@ -205,7 +205,7 @@ fn large_messages_cross_tls_whole_both_ways() {
     let authority = Authority::new("ours");
     let mut bench = Bench::limited(Limits::default());
     let config = tls::server(&authority.sign("server", &["sip.example.com"]), None).unwrap();
-    let at = bench.listen_at(2, Kind::Tls, "127.0.0.1:0", Some(config), &[]);
+    let at = bench.listen_at(2, Transport::Tls, "127.0.0.1:0", Some(config), &[]);
     let mut peer = client(foreign(&authority.file(), None), "sip.example.com", at);
     let body = "x".repeat(60_000);
     let large = options("large")

@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::thread;
 use std::time::Duration;
 
-use cordboard_net::stream::{Closed, Flow, Kind, Limits};
+use cordboard_net::stream::{Closed, Flow, Limits, Transport};
 use tungstenite::client::IntoClientRequest;
 use tungstenite::http::HeaderValue;
 use tungstenite::{Message, WebSocket};
@@ -47,7 +47,7 @@ fn open(bench: &mut Bench, at: SocketAddr) -> WebSocket<TcpStream> {
 #[test]
 fn each_frame_is_a_message_whatever_its_kind_and_fragments_are_joined() {
     let mut bench = Bench::limited(Limits::default());
-    let at = bench.listen(5, Kind::Ws);
+    let at = bench.listen(5, Transport::Ws);
     let mut socket = open(&mut bench, at);
     socket.send(Message::text(options("text"))).unwrap();
     socket.send(Message::binary(options("binary").into_bytes())).unwrap();
@@ -77,7 +77,7 @@ fn each_frame_is_a_message_whatever_its_kind_and_fragments_are_joined() {
 #[test]
 fn who_does_not_speak_sip_or_comes_from_elsewhere_is_turned_away_with_words() {
     let mut bench = Bench::limited(Limits { setup_ms: 300, ..Limits::default() });
-    let at = bench.listen_at(5, Kind::Ws, "127.0.0.1:0", None, &["https://desk.example.com"]);
+    let at = bench.listen_at(5, Transport::Ws, "127.0.0.1:0", None, &["https://desk.example.com"]);
     for (protocol, origin, status) in [
         (Some("sip"), Some("https://desk.example.com"), None),
         (Some("sip"), Some("https://evil.example"), Some("403")),
@@ -110,7 +110,7 @@ fn who_does_not_speak_sip_or_comes_from_elsewhere_is_turned_away_with_words() {
 #[test]
 fn a_browser_that_answers_no_ping_is_gone_and_one_that_does_is_not() {
     let mut bench = Bench::limited(Limits { ping_ms: 80, ..Limits::default() });
-    let at = bench.listen(5, Kind::Ws);
+    let at = bench.listen(5, Transport::Ws);
     let mut alive = open(&mut bench, at);
     let mut dead = open(&mut bench, at);
     for socket in [&mut alive, &mut dead] {
@@ -131,7 +131,7 @@ fn a_browser_that_answers_no_ping_is_gone_and_one_that_does_is_not() {
 #[test]
 fn a_frame_beyond_the_limit_ends_the_connection() {
     let mut bench = Bench::limited(Limits { message_bytes: 4_096, ..Limits::default() });
-    let at = bench.listen(5, Kind::Ws);
+    let at = bench.listen(5, Transport::Ws);
     let mut socket = open(&mut bench, at);
     socket.send(Message::text("x".repeat(5_000))).unwrap();
     bench.until("closed", |b| b.closed_for("framing") == 1);

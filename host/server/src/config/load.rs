@@ -16,7 +16,7 @@ use toml::de::DeTable;
 use super::read::{At, Section, Source};
 use super::{
     Api, Config, Listen, Log, Media, Node, Overrides, Plugin, PluginLimits, Problems, Redirect, Role, Speech,
-    Store, Tenant, Token, check, hours, trunks,
+    Store, Tenant, Token, check, hours, transports, trunks,
 };
 use crate::shell::gate;
 use crate::trace::Settings;
@@ -71,6 +71,9 @@ fn read<'s>(
 ) -> Config {
     let listen = read_listen(&root);
     let media = read_media(&root, listen);
+    let tls = transports::read_tls(&root);
+    let taken = [("listen.centre", listen.centre), ("listen.redirect", listen.redirect)];
+    let listeners = transports::read_listeners(&root, &tls, listen.advertised, &taken);
     let node = root.text("node").map_or_else(|| name("cordboard"), |n| name(&n.value));
     let mut roles: Vec<Role> = Vec::new();
     for role in root.texts("roles") {
@@ -114,6 +117,9 @@ fn read<'s>(
         node: node.clone(),
         roles,
         listen,
+        listeners,
+        tls,
+        connections: transports::read_connections(&root),
         media,
         redirect,
         model: Arc::new(Model { node, trunks, tenants, limits }),

@@ -10,6 +10,7 @@ mod load;
 mod problem;
 mod read;
 pub mod reload;
+pub mod transports;
 mod trunks;
 
 use std::collections::BTreeMap;
@@ -45,6 +46,12 @@ pub struct Config {
     pub roles: Vec<Role>,
     /// Sockets.
     pub listen: Listen,
+    /// More sockets of the centre.
+    pub listeners: Vec<transports::Listener>,
+    /// TLS towards others.
+    pub tls: transports::Tls,
+    /// Limits of connections.
+    pub connections: cordboard_net::stream::Limits,
     /// Media.
     pub media: Media,
     /// The redirect role's settings.

@@ -35,6 +35,14 @@ pub fn merge(old: &Config, new: Config) -> (Config, Vec<&'static str>) {
         "serialise_bus" => serialise_bus,
         "plugin limits (plugin_memory_mib, script_cpu_ms, max_scripts, quarantine_faults)" => plugin_limits,
     }
+    // Sockets stay where they are; certificates, client authorities and origins are new for new connections.
+    let bound = |c: &Config| {
+        c.listeners.iter().map(|l| (l.transport, l.address, l.advertised)).collect::<Vec<_>>()
+    };
+    if bound(&merged) != bound(old) {
+        needs_restart.push("listeners (transport, address, advertised)");
+        merged.listeners = old.listeners.clone();
+    }
     if merged.model.node != old.model.node {
         let mut model = (*merged.model).clone();
         model.node = old.model.node.clone();

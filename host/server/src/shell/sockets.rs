@@ -1,0 +1,169 @@
+//! A shard's sockets: UDP ports and connections, seen as one thing that takes and gives whole messages.
+//!
+//! Used by the shard's loop. It turns readiness into inputs and outputs into bytes; pacing, holding back
+//! and everything else about a round is the loop's.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use cordboard_base::Now;
+use cordboard_call::shard::Input;
+use cordboard_net::stream::{self, Connections};
+use cordboard_net::udp::{self, BATCH, Port};
+use cordboard_sip::endpoint::Flow;
+use mio::event::Event;
+use mio::{Interest, Poll, Token};
+
+/// Rounds of reading one port before others get their turn.
+const READ_ROUNDS: usize = 8;
+
+struct Socket {
+    listener: u16,
+    port: Port,
+    readable: bool,
+    sending: Vec<(SocketAddr, Vec<u8>)>,
+}
+
+/// What the listeners have done.
+#[derive(Debug, Clone, Default)]
+pub struct Traffic {
+    /// Of each UDP port, with the address that is bound.
+    pub ports: Vec<(SocketAddr, udp::Counters)>,
+    /// Of all connections.
+    pub connections: stream::Counters,
+}
+
+/// See the module.
+pub(super) struct Sockets {
+    ports: Vec<Socket>,
+    connections: Connections,
+}
+
+impl Sockets {
+    /// Watches them.
+    ///
+    /// # Errors
+    /// When the system cannot.
+    pub(super) fn new(poll: &Poll, ports: Vec<(u16, Port)>, connections: Connections) -> io::Result<Self> {
+        let mut sockets = Vec::new();
+        for (i, (listener, mut port)) in ports.into_iter().enumerate() {
+            poll.registry().register(&mut port, Token(i), Interest::READABLE | Interest::WRITABLE)?;
+            sockets.push(Socket { listener, port, readable: true, sending: Vec::new() });
+        }
+        Ok(Self { ports: sockets, connections })
+    }
+
+    /// Notes an event of the poll.
+    pub(super) fn event(&mut self, event: &Event) {
+        if let Some(socket) = self.ports.get_mut(event.token().0) {
+            socket.readable |= event.is_readable();
+            if event.is_writable() {
+                socket.port.flush();
+            }
+        } else {
+            self.connections.event(event);
+        }
+    }
+
+    /// Reads if `read`, and tells what became of connections; whether there is more to do at once.
+    pub(super) fn turn(&mut self, now: Now, read: bool, mut each: impl FnMut(Input)) -> bool {
+        let mut more = false;
+        for socket in self.ports.iter_mut().filter(|s| read && s.readable) {
+            more |= socket.read(&mut each);
+        }
+        more |= self.connections.turn(now, read);
+        while let Some(event) = self.connections.poll() {
+            each(match event {
+                stream::Event::Message(at, bytes) => Input::Datagram { flow: flow(at), bytes },
+                stream::Event::Closed(at, _) => Input::FlowClosed { flow: flow(at) },
+                stream::Event::Failed(at, why) => {
+                    tracing::debug!(remote = %at.remote, %why, "nothing can be sent");
+                    Input::FlowFailed { flow: flow(at) }
+                }
+                stream::Event::Known(at, names) => {
+                    tracing::info!(remote = %at.remote, ?names, "a peer has proved its name");
+                    continue;
+                }
+            });
+        }
+        more
+    }
+
+    /// Takes a message, which leaves with [`Self::flush`].
+    pub(super) fn send(&mut self, to: Flow, bytes: Vec<u8>) {
+        match self.ports.iter_mut().find(|s| s.listener == to.listener) {
+            Some(socket) => socket.sending.push((to.remote, bytes)),
+            None => {
+                let Flow { listener, remote, connection } = to;
+                self.connections.send(stream::Flow { listener, remote, connection }, bytes);
+            }
+        }
+    }
+
+    /// Sends what was taken.
+    pub(super) fn flush(&mut self) {
+        for socket in self.ports.iter_mut().filter(|s| !s.sending.is_empty()) {
+            let datagrams: Vec<(SocketAddr, &[u8])> =
+                socket.sending.iter().map(|(to, bytes)| (*to, &**bytes)).collect();
+            socket.port.send_batch(&datagrams);
+            socket.sending.clear();
+        }
+        self.connections.flush();
+    }
+
+    /// When [`Self::turn`] has something to do even without an event.
+    pub(super) fn next_deadline_ns(&mut self) -> Option<u64> {
+        self.connections.next_deadline_ns()
+    }
+
+    /// New certificates and limits.
+    pub(super) fn renew(&mut self, renewal: stream::Renewal) {
+        self.connections.renew(renewal);
+    }
+
+    /// Says goodbye on every connection.
+    pub(super) fn close(&mut self) {
+        self.connections.close_all();
+    }
+
+    /// What was done so far.
+    pub(super) fn traffic(&self) -> Traffic {
+        Traffic {
+            ports: self.ports.iter().map(|s| (s.port.local_addr(), s.port.counters())).collect(),
+            connections: self.connections.counters(),
+        }
+    }
+}
+
+impl Socket {
+    /// Whether there is more to read.
+    fn read(&mut self, each: &mut impl FnMut(Input)) -> bool {
+        let listener = self.listener;
+        for _ in 0..READ_ROUNDS {
+            let got = self.port.recv_batch(|from, bytes| {
+                let bytes = Bytes::copy_from_slice(bytes);
+                each(Input::Datagram { flow: Flow::udp(listener, from), bytes });
+            });
+            match got {
+                Ok(BATCH) => {}
+                Ok(_) => {
+                    self.readable = false;
+                    return false;
+                }
+                Err(error) => {
+                    tracing::error!(%error, address = %self.port.local_addr(), "a socket cannot be read");
+                    self.readable = false;
+                    return false;
+                }
+            }
+        }
+        true
+    }
+}
+
+/// The same as the SIP stack's.
+fn flow(stream::Flow { listener, remote, connection }: stream::Flow) -> Flow {
+    Flow { listener, remote, connection }
+}
