@@ -240,10 +240,12 @@ impl Connections {
         Counters { open: self.connections.len(), ..self.counters }
     }
 
-    /// Whether a listener is one of these connections'.
-    #[must_use]
-    pub fn has_listener(&self, listener: u16) -> bool {
-        self.listeners.iter().any(|l| l.listen.listener == listener)
+    /// The listeners: number, transport, and the address that is bound.
+    pub fn addresses(&self) -> impl Iterator<Item = (u16, Transport, SocketAddr)> + '_ {
+        self.listeners.iter().map(|l| {
+            let at = l.socket.local_addr().unwrap_or(l.listen.address);
+            (l.listen.listener, l.listen.transport, at)
+        })
     }
 
     /// Takes a message for a flow; it leaves with the next [`Self::flush`], in the order in which it was

@@ -36,9 +36,8 @@ pub fn merge(old: &Config, new: Config) -> (Config, Vec<&'static str>) {
         "plugin limits (plugin_memory_mib, script_cpu_ms, max_scripts, quarantine_faults)" => plugin_limits,
     }
     // Sockets stay where they are; certificates, client authorities and origins are new for new connections.
-    let bound = |c: &Config| {
-        c.listeners.iter().map(|l| (l.transport, l.address, l.advertised)).collect::<Vec<_>>()
-    };
+    let bound =
+        |c: &Config| c.listeners.iter().map(|l| (l.transport, l.address, l.advertised)).collect::<Vec<_>>();
     if bound(&merged) != bound(old) {
         needs_restart.push("listeners (transport, address, advertised)");
         merged.listeners = old.listeners.clone();

@@ -38,10 +38,7 @@ impl Listener {
         // The one for all listeners holds where it is of the same family.
         let everywhere = everywhere.filter(|ip| ip.is_ipv4() == bound.is_ipv4());
         let of_itself = Some(bound.ip()).filter(|ip| !ip.is_unspecified());
-        SocketAddr::new(
-            self.advertised.or(everywhere).or(of_itself).unwrap_or(bound.ip()),
-            bound.port(),
-        )
+        SocketAddr::new(self.advertised.or(everywhere).or(of_itself).unwrap_or(bound.ip()), bound.port())
     }
 }
 
@@ -120,7 +117,10 @@ pub(super) fn read_tls(root: &Section<'_, '_>) -> Tls {
             Err(_) if address.value.is_empty() => {}
             Err(_) => n.problem(
                 "address",
-                format!("expected an address with a port, such as \"192.0.2.1:5061\", found {:?}", address.value),
+                format!(
+                    "expected an address with a port, such as \"192.0.2.1:5061\", found {:?}",
+                    address.value
+                ),
             ),
         }
         n.done();
@@ -157,12 +157,16 @@ pub(super) fn read_listeners(
             s.problem("transport", "is missing; expected `udp`, `tcp`, `tls`, `ws` or `wss`");
         }
         let transport = s.word("transport", &words, Transport::Udp);
-        let written = s.required("address", "where to listen, such as \"192.0.2.1:5061\" or \"[2001:db8::1]:5061\"");
+        let written =
+            s.required("address", "where to listen, such as \"192.0.2.1:5061\" or \"[2001:db8::1]:5061\"");
         let address = written.value.parse::<SocketAddr>().ok();
         if address.is_none() && !written.value.is_empty() {
             s.problem(
                 "address",
-                format!("expected an address with a port, such as \"192.0.2.1:5061\", found {:?}", written.value),
+                format!(
+                    "expected an address with a port, such as \"192.0.2.1:5061\", found {:?}",
+                    written.value
+                ),
             );
         }
         let advertised = s
@@ -187,10 +191,9 @@ pub(super) fn read_listeners(
         }
         let shown = given.clone().or_else(|| tls.identity.clone());
         match &shown {
-            None if secure && !own_given && !s.has("certificate") && !s.has("key") => s.problem(
-                "transport",
-                "TLS needs `certificate` and `key`, here or in [tls]",
-            ),
+            None if secure && !own_given && !s.has("certificate") && !s.has("key") => {
+                s.problem("transport", "TLS needs `certificate` and `key`, here or in [tls]")
+            }
             Some(own) if secure => {
                 if let Err(error) = cordboard_net::stream::tls::server(own, clients.as_ref()) {
                     let files = [
@@ -215,7 +218,10 @@ pub(super) fn read_listeners(
             }
             let everywhere = everywhere.filter(|ip| ip.is_ipv4() == address.is_ipv4());
             if address.ip().is_unspecified() && advertised.or(everywhere).is_none() {
-                s.problem("address", "listens on every address, so `advertised` must say which one others are to use");
+                s.problem(
+                    "address",
+                    "listens on every address, so `advertised` must say which one others are to use",
+                );
             }
             read.push(Listener { transport, address, advertised, identity: shown, clients, origins });
         }

@@ -45,6 +45,9 @@ pub enum ReloadError {
     /// A plugin is refused.
     #[error("the plugin `{0}`: {1}")]
     Plugin(String, String),
+    /// A certificate or key cannot be used.
+    #[error("{0}")]
+    Certificate(String),
     /// The prompts cannot be read.
     #[error("{0}")]
     Prompts(String),
@@ -83,6 +86,8 @@ impl Shared {
         let new = config::load(&old.file, &self.overrides)?;
         let (new, needs_restart) = config::reload::merge(&old, new);
         let new = Arc::new(new);
+        let renewal = config::transports::renewal(&new, super::start::FIRST_OF_MORE)
+            .map_err(|error| ReloadError::Certificate(error.to_string()))?;
         let vetter = self.registry.engine().vetter();
         let mut components = Vec::new();
         for plugin in &new.plugins {
@@ -120,6 +125,7 @@ impl Shared {
         self.delivery.configure(adapters(&new));
         self.trace.configure(new.trace);
         if let Some(centre) = &self.centre {
+            shard::post(&centre.shard, ShardMail::Renew(Box::new(renewal)));
             centre.domain.send_waiting(DomainMail::Configure(new.model.clone()));
             shard::post(
                 &centre.shard,

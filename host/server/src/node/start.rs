@@ -14,6 +14,7 @@ use cordboard_call::facts::Fact;
 use cordboard_call::shard::ShardConfig;
 use cordboard_net::Clock;
 use cordboard_net::media::MediaThread;
+use cordboard_net::stream::{Connections, Listen, Transport};
 use cordboard_net::udp::{Options as PortOptions, Port};
 use cordboard_plugin::{
     Adapters, Engine, EngineConfig, LogLine, PluginEvent, Registry, Scripts, WasmPolicies,
@@ -24,7 +25,7 @@ use cordboard_store::{Durability, Journal, Options as StoreOptions};
 use super::reload::{adapters, fingerprint, install, make_folders};
 use super::weigh::weigh;
 use super::{Centre, Node, ServeOptions, Shared, health};
-use crate::config::{Config, Role};
+use crate::config::{self, Config, Role};
 use crate::cti::Delivery;
 use crate::dns::Dns;
 use crate::http::HttpClient;
@@ -43,6 +44,8 @@ use crate::trace::{Tap, Trace};
 
 /// The centre's listener in the shard.
 const CENTRE: u16 = 1;
+/// The first of `[[listeners]]` in the shard; the others follow in their order.
+pub(super) const FIRST_OF_MORE: u16 = CENTRE + 1;
 /// Messages that wait for a thread.
 const INBOX: usize = 262_144;
 
@@ -353,14 +356,18 @@ fn start_centre(
     .context("the media thread cannot be started")?;
     let shard_view = Arc::new(ShardView::default());
     let notes = journal.clone();
-    let listener =
-        Listener::udp(CENTRE, SocketAddr::new(config.centre_advertised().ip(), port.local_addr().port()));
+    let mut listeners = vec![Listener::udp(
+        CENTRE,
+        SocketAddr::new(config.centre_advertised().ip(), port.local_addr().port()),
+    )];
+    let (ports, connections) = open_listeners(config, clock, &poll, port, &mut listeners)?;
     let setup = ShardSetup {
-        config: ShardConfig::new(1, epoch, vec![listener], config.media.advertised),
+        config: ShardConfig::new(1, epoch, listeners, config.media.advertised),
         model: config.model.clone(),
         prompts: SharedPrompts(library.clone()),
         clock,
-        ports: vec![(CENTRE, port)],
+        ports,
+        connections,
         poll,
         waker,
         inbox,
@@ -378,6 +385,39 @@ fn start_centre(
     domain.send_waiting(DomainMail::Compact);
     let handle = media.handle();
     Ok((Centre { shard, shard_view, domain, domain_view, media: handle }, media, shard_thread, domain_thread))
+}
+
+/// Opens `[[listeners]]` beside the centre's own port.
+fn open_listeners(
+    config: &Config,
+    clock: Clock,
+    poll: &mio::Poll,
+    own: Port,
+    listeners: &mut Vec<Listener>,
+) -> Result<(Vec<(u16, Port)>, Connections)> {
+    let renewal = config::transports::renewal(config, FIRST_OF_MORE)?;
+    let shown = renewal.listeners.clone();
+    let registry = poll.registry().try_clone().context("the shard's poll cannot be shared")?;
+    let mut connections = Connections::new(clock.now(), registry, renewal);
+    let mut ports = vec![(CENTRE, own)];
+    for (listener, (id, tls, origins)) in config.listeners.iter().zip(shown) {
+        let config::transports::Listener { transport, address, .. } = *listener;
+        let failed = || format!("listeners: {transport} {address} cannot be bound");
+        let bound = if transport == Transport::Udp {
+            let port = Port::bind(address, PortOptions::default()).with_context(failed)?;
+            let bound = port.local_addr();
+            ports.push((id, port));
+            bound
+        } else {
+            connections
+                .listen(Listen { listener: id, transport, address, tls, origins })
+                .with_context(failed)?
+        };
+        tracing::info!(%transport, address = %bound, "centre listens");
+        let local = listener.reached_at(config.listen.advertised, bound);
+        listeners.push(Listener { id, transport, local });
+    }
+    Ok((ports, connections))
 }
 
 fn start_redirect(

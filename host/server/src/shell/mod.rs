@@ -16,6 +16,7 @@ pub mod plugins;
 pub mod redirect;
 pub mod release;
 pub mod shard;
+pub mod sockets;
 
 use std::time::Duration;
 

@@ -5,7 +5,6 @@
 //! what is already in the house goes on. The inbox is always emptied.
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -27,15 +26,16 @@ use cordboard_call::shard::{Counts, Input, Output, Prompts, Shard, ShardConfig, 
 use cordboard_media::control;
 use cordboard_net::Clock;
 use cordboard_net::media::MediaHandle;
-use cordboard_net::udp::{BATCH, Counters, Port};
+use cordboard_net::stream::{self, Connections};
+use cordboard_net::udp::Port;
 use cordboard_sip::endpoint::{DialogRecord, Flow};
 use cordboard_sip::redirect::{Key, Plain, answer_503};
-use cordboard_sip::transport::Transport;
 use cordboard_sip::wire::Message;
-use mio::{Events, Interest, Poll, Token};
+use mio::{Events, Poll, Token};
 
 use super::domain::DomainMail;
 use super::gate::Gate;
+use super::sockets::{Sockets, Traffic};
 use super::until;
 use crate::trace::{Path, Tap};
 
@@ -56,6 +56,8 @@ pub enum ShardMail {
     Notes(Vec<Note>),
     /// A new configuration.
     Configure(Arc<Model>, SharedPrompts),
+    /// New certificates and limits of connections.
+    Renew(Box<stream::Renewal>),
     /// Take no new calls.
     Drain,
     /// End the thread.
@@ -97,7 +99,7 @@ pub trait Plugins: Send + 'static {
 pub struct ShardView {
     counts: Mutex<Option<Counts>>,
     trunks: Mutex<Vec<TrunkView>>,
-    ports: Mutex<Vec<(SocketAddr, Counters)>>,
+    traffic: Mutex<Traffic>,
     /// Calls that are up.
     pub calls: AtomicU64,
     /// Calls since the start.
@@ -127,8 +129,8 @@ impl ShardView {
 
     /// The sockets' counters.
     #[must_use]
-    pub fn ports(&self) -> Vec<(SocketAddr, Counters)> {
-        self.ports.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+    pub fn traffic(&self) -> Traffic {
+        self.traffic.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
     }
 }
 
@@ -145,8 +147,10 @@ pub struct ShardSetup<P> {
     pub prompts: SharedPrompts,
     /// The clock of the process.
     pub clock: Clock,
-    /// The sockets, by listener.
+    /// The UDP sockets, by listener.
     pub ports: Vec<(u16, Port)>,
+    /// What else listens, watched by [`Self::poll`].
+    pub connections: Connections,
     /// The poll that [`Self::waker`] wakes.
     pub poll: Poll,
     /// Wakes the thread.
@@ -172,8 +176,6 @@ pub struct ShardSetup<P> {
 }
 
 const WAKE: Token = Token(usize::MAX);
-/// Rounds of reading one socket before others get their turn.
-const READ_ROUNDS: usize = 8;
 /// Under load rounds begin so far apart, in milliseconds: what comes meanwhile shares one wake-up,
 /// here and at everybody who is told. Nobody hears ten milliseconds.
 const ROUND_MS: u64 = 10;
@@ -204,16 +206,9 @@ pub fn start<P: Plugins>(setup: ShardSetup<P>) -> std::io::Result<JoinHandle<()>
     std::thread::Builder::new().name(format!("shard-{}", setup.config.number)).spawn(move || run(setup))
 }
 
-struct Socket {
-    listener: u16,
-    port: Port,
-    readable: bool,
-    sending: Vec<(SocketAddr, Vec<u8>)>,
-}
-
 struct Loop<P> {
     shard: Shard,
-    sockets: Vec<Socket>,
+    sockets: Sockets,
     domain: Link<DomainMail>,
     media: MediaHandle,
     commands: VecDeque<control::Command>,
@@ -239,6 +234,7 @@ fn run<P: Plugins>(setup: ShardSetup<P>) {
         prompts,
         clock,
         ports,
+        connections,
         mut poll,
         waker,
         inbox,
@@ -251,16 +247,13 @@ fn run<P: Plugins>(setup: ShardSetup<P>) {
         gate,
         view,
     } = setup;
-    let mut sockets = Vec::new();
-    for (i, (listener, mut port)) in ports.into_iter().enumerate() {
-        if let Err(error) =
-            poll.registry().register(&mut port, Token(i), Interest::READABLE | Interest::WRITABLE)
-        {
-            tracing::error!(%error, address = %port.local_addr(), "a socket cannot be watched; the shard ends");
+    let sockets = match Sockets::new(&poll, ports, connections) {
+        Ok(sockets) => sockets,
+        Err(error) => {
+            tracing::error!(%error, "a socket cannot be watched; the shard ends");
             return;
         }
-        sockets.push(Socket { listener, port, readable: true, sending: Vec::new() });
-    }
+    };
     let mut secret = [0; 16];
     secret.copy_from_slice(&super::seed()[..16]);
     let shard = Shard::new(config, model.clone(), prompts.0, super::entropy(), clock.now());
@@ -306,7 +299,8 @@ fn run<P: Plugins>(setup: ShardSetup<P>) {
         let sleep = if busy {
             Duration::ZERO
         } else {
-            until(now, l.shard.next_deadline_ns(), Duration::from_millis(250))
+            let deadlines = [l.shard.next_deadline_ns(), l.sockets.next_deadline_ns()];
+            until(now, deadlines.into_iter().flatten().min(), Duration::from_millis(250))
         };
         if let Err(error) = poll.poll(&mut events, Some(sleep))
             && error.kind() != std::io::ErrorKind::Interrupted
@@ -320,18 +314,14 @@ fn run<P: Plugins>(setup: ShardSetup<P>) {
         pace.begin(now.mono_ns);
         view.rounds.fetch_add(1, Relaxed);
         for event in &events {
-            if let Some(socket) = l.sockets.get_mut(event.token().0) {
-                socket.readable |= event.is_readable();
-                if event.is_writable() {
-                    socket.port.flush();
-                }
-            }
+            l.sockets.event(event);
         }
         busy = false;
         let mut mail = 0;
         while let Some(message) = inbox.take() {
             if matches!(message, ShardMail::Stop) {
                 l.carry_out();
+                l.sockets.close();
                 return;
             }
             // Mail may be younger than the round: what it brings about is not dated before it.
@@ -344,9 +334,9 @@ fn run<P: Plugins>(setup: ShardSetup<P>) {
             }
         }
         l.carry_out();
-        if l.caught_up() {
-            busy |= l.read(now);
-        } else {
+        let caught_up = l.caught_up();
+        busy |= l.read(now, caught_up);
+        if !caught_up {
             view.held_back.fetch_add(1, Relaxed);
         }
         if l.shard.next_deadline_ns().is_some_and(|at| at <= now.mono_ns) {
@@ -386,60 +376,40 @@ impl<P: Plugins> Loop<P> {
                 self.model = model.clone();
                 self.shard.configure(model, prompts.0);
             }
+            ShardMail::Renew(renewal) => self.sockets.renew(*renewal),
             ShardMail::Drain => self.shard.handle(now, Input::Drain, out),
             ShardMail::Stop => {}
         }
     }
 
-    /// Reads the sockets; whether there is more to read.
-    fn read(&mut self, now: Now) -> bool {
+    /// Reads the sockets if `read`; whether there is more to do at once.
+    fn read(&mut self, now: Now, read: bool) -> bool {
         let Self { sockets, shard, tap, clock, out, gate, model, key, pressed, shed, .. } = self;
         let seen = tap.is_on();
         let (mut count, shed_before) = (0_u64, *shed);
-        let mut more = false;
-        for socket in sockets.iter_mut().filter(|s| s.readable) {
-            let listener = socket.listener;
-            let local = socket.port.local_addr();
-            for round in 0.. {
-                let got = socket.port.recv_batch(|from, bytes| {
-                    count += 1;
-                    let whole = Bytes::copy_from_slice(bytes);
-                    if seen {
-                        let path = Path { sent: false, transport: Transport::Udp, local, remote: from };
-                        tap.message(clock.now(), path, &whole);
-                    }
-                    // Trunks pass without a question.
-                    if model.trunk_from(from).is_none() && !gate.lets_in(now, from, bytes) {
-                        return;
-                    }
-                    // First those whose limits refuse them anyway; when that does not help, everybody.
-                    if *pressed >= PRESSED
-                        && (*pressed >= PRESSED_LONG || shard.is_full_for(now, from))
-                        && let Some((to, bytes)) = too_many(shard, model, key, from, bytes)
-                    {
-                        *shed += 1;
-                        return out.push(Output::Send { flow: Flow::udp(listener, to), bytes });
-                    }
-                    shard.handle(now, Input::Datagram { flow: Flow::udp(listener, from), bytes: whole }, out);
-                });
-                match got {
-                    Ok(BATCH) if round + 1 < READ_ROUNDS => {}
-                    Ok(BATCH) => {
-                        more = true;
-                        break;
-                    }
-                    Ok(_) => {
-                        socket.readable = false;
-                        break;
-                    }
-                    Err(error) => {
-                        tracing::error!(%error, address = %socket.port.local_addr(), "a socket cannot be read");
-                        socket.readable = false;
-                        break;
-                    }
-                }
+        let more = sockets.turn(now, read, |at, input| {
+            let (Some((transport, local)), Input::Datagram { flow, bytes }) = (at, &input) else {
+                return shard.handle(now, input, out);
+            };
+            count += 1;
+            if seen {
+                let path = Path { sent: false, transport, local, remote: flow.remote };
+                tap.message(clock.now(), path, bytes);
             }
-        }
+            // Trunks pass without a question.
+            if model.trunk_from(flow.remote).is_none() && !gate.lets_in(now, flow.remote, bytes) {
+                return;
+            }
+            // First those whose limits refuse them anyway; when that does not help, everybody.
+            if *pressed >= PRESSED
+                && (*pressed >= PRESSED_LONG || shard.is_full_for(now, flow.remote))
+                && let Some((to, bytes)) = too_many(shard, model, key, *flow, bytes)
+            {
+                *shed += 1;
+                return out.push(Output::Send { flow: to, bytes });
+            }
+            shard.handle(now, input, out);
+        });
         *pressed = match more {
             false => 0,
             // A flood that is being shed is no reason to shed others.
@@ -456,15 +426,13 @@ impl<P: Plugins> Loop<P> {
             match output {
                 Output::Send { flow, bytes } => {
                     self.gate.answered(self.now, flow.remote, &bytes);
-                    if let Some(socket) = self.sockets.iter_mut().find(|s| s.listener == flow.listener) {
-                        if let Some(now) = seen {
-                            let local = socket.port.local_addr();
-                            let path =
-                                Path { sent: true, transport: Transport::Udp, local, remote: flow.remote };
-                            self.tap.message(now, path, &Bytes::copy_from_slice(&bytes));
-                        }
-                        socket.sending.push((flow.remote, bytes));
+                    if let Some(now) = seen
+                        && let Some((transport, local)) = self.sockets.address(flow.listener)
+                    {
+                        let path = Path { sent: true, transport, local, remote: flow.remote };
+                        self.tap.message(now, path, &Bytes::copy_from_slice(&bytes));
                     }
+                    self.sockets.send(flow, bytes);
                 }
                 Output::Bus(envelope) => self.domain.put(envelope),
                 Output::Media(command) => {
@@ -492,14 +460,7 @@ impl<P: Plugins> Loop<P> {
         self.domain.flush();
         self.media.wake();
         self.plugins.flush();
-        for socket in &mut self.sockets {
-            if !socket.sending.is_empty() {
-                let datagrams: Vec<(SocketAddr, &[u8])> =
-                    socket.sending.iter().map(|(to, bytes)| (*to, &**bytes)).collect();
-                socket.port.send_batch(&datagrams);
-                socket.sending.clear();
-            }
-        }
+        self.sockets.flush();
         if !self.facts.is_empty()
             && let Err(facts) = (self.note)(std::mem::take(&mut self.facts))
         {
@@ -526,8 +487,7 @@ impl<P: Plugins> Loop<P> {
         view.idle.store(counts.idle(), Relaxed);
         *view.counts.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(counts);
         *view.trunks.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = self.shard.trunks(now);
-        let ports = self.sockets.iter().map(|s| (s.port.local_addr(), s.port.counters())).collect();
-        *view.ports.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = ports;
+        *view.traffic.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = self.sockets.traffic();
     }
 }
 
@@ -537,12 +497,13 @@ fn too_many(
     shard: &Shard,
     model: &Model,
     key: &Key,
-    from: SocketAddr,
-    bytes: &[u8],
-) -> Option<(SocketAddr, Vec<u8>)> {
+    from: Flow,
+    bytes: &Bytes,
+) -> Option<(Flow, Vec<u8>)> {
     let plain = Plain::read(bytes).filter(|invite| !shard.knows(invite.call_id()))?;
-    let message = Message::parse(Bytes::copy_from_slice(bytes)).ok()?;
-    Some((plain.reply_to(from), answer_503(&message, from, key, model.limits.retry_after_s)))
+    let message = Message::parse(bytes.clone()).ok()?;
+    let to = if from.connection.is_none() { Flow { remote: plain.reply_to(from.remote), ..from } } else { from };
+    Some((to, answer_503(&message, from.remote, key, model.limits.retry_after_s)))
 }
 
 /// Sends to a shard from a thread that may wait a moment: the shard always empties its inbox.

@@ -13,6 +13,7 @@ use cordboard_call::shard::Input;
 use cordboard_net::stream::{self, Connections};
 use cordboard_net::udp::{self, BATCH, Port};
 use cordboard_sip::endpoint::Flow;
+use cordboard_sip::transport::Transport;
 use mio::event::Event;
 use mio::{Interest, Poll, Token};
 
@@ -39,7 +40,12 @@ pub struct Traffic {
 pub(super) struct Sockets {
     ports: Vec<Socket>,
     connections: Connections,
+    /// What each listener speaks, and where.
+    addresses: Vec<(u16, At)>,
 }
+
+/// Of a listener: what it speaks, and the address that is bound.
+pub(super) type At = (Transport, SocketAddr);
 
 impl Sockets {
     /// Watches them.
@@ -48,11 +54,18 @@ impl Sockets {
     /// When the system cannot.
     pub(super) fn new(poll: &Poll, ports: Vec<(u16, Port)>, connections: Connections) -> io::Result<Self> {
         let mut sockets = Vec::new();
+        let mut addresses: Vec<(u16, At)> = connections.addresses().map(|(n, t, at)| (n, (t, at))).collect();
         for (i, (listener, mut port)) in ports.into_iter().enumerate() {
             poll.registry().register(&mut port, Token(i), Interest::READABLE | Interest::WRITABLE)?;
+            addresses.push((listener, (Transport::Udp, port.local_addr())));
             sockets.push(Socket { listener, port, readable: true, sending: Vec::new() });
         }
-        Ok(Self { ports: sockets, connections })
+        Ok(Self { ports: sockets, connections, addresses })
+    }
+
+    /// What a listener speaks, and where.
+    pub(super) fn address(&self, listener: u16) -> Option<At> {
+        self.addresses.iter().find(|(number, _)| *number == listener).map(|(_, at)| *at)
     }
 
     /// Notes an event of the poll.
@@ -67,15 +80,16 @@ impl Sockets {
         }
     }
 
-    /// Reads if `read`, and tells what became of connections; whether there is more to do at once.
-    pub(super) fn turn(&mut self, now: Now, read: bool, mut each: impl FnMut(Input)) -> bool {
+    /// Reads if `read`, and tells what became of connections; messages come with where they were received.
+    /// Whether there is more to do at once.
+    pub(super) fn turn(&mut self, now: Now, read: bool, mut each: impl FnMut(Option<At>, Input)) -> bool {
         let mut more = false;
         for socket in self.ports.iter_mut().filter(|s| read && s.readable) {
             more |= socket.read(&mut each);
         }
         more |= self.connections.turn(now, read);
         while let Some(event) = self.connections.poll() {
-            each(match event {
+            let input = match event {
                 stream::Event::Message(at, bytes) => Input::Datagram { flow: flow(at), bytes },
                 stream::Event::Closed(at, _) => Input::FlowClosed { flow: flow(at) },
                 stream::Event::Failed(at, why) => {
@@ -86,7 +100,12 @@ impl Sockets {
                     tracing::info!(remote = %at.remote, ?names, "a peer has proved its name");
                     continue;
                 }
-            });
+            };
+            let at = match &input {
+                Input::Datagram { flow, .. } => self.address(flow.listener),
+                _ => None,
+            };
+            each(at, input);
         }
         more
     }
@@ -139,12 +158,13 @@ impl Sockets {
 
 impl Socket {
     /// Whether there is more to read.
-    fn read(&mut self, each: &mut impl FnMut(Input)) -> bool {
+    fn read(&mut self, each: &mut impl FnMut(Option<At>, Input)) -> bool {
         let listener = self.listener;
+        let at = Some((Transport::Udp, self.port.local_addr()));
         for _ in 0..READ_ROUNDS {
             let got = self.port.recv_batch(|from, bytes| {
                 let bytes = Bytes::copy_from_slice(bytes);
-                each(Input::Datagram { flow: Flow::udp(listener, from), bytes });
+                each(at, Input::Datagram { flow: Flow::udp(listener, from), bytes });
             });
             match got {
                 Ok(BATCH) => {}

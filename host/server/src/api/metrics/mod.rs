@@ -113,20 +113,7 @@ fn shard(t: &mut Families, centre: &Centre) {
             ],
         );
     }
-    for (_, port) in centre.shard_view.ports() {
-        t.counters(
-            "udp_datagrams_total",
-            "datagrams of the centre's socket",
-            "what",
-            &[
-                ("received", port.received),
-                ("sent", port.sent),
-                ("truncated", port.truncated),
-                ("overflowed", port.overflowed),
-                ("refused", port.refused),
-            ],
-        );
-    }
+    sockets(t, centre);
     t.counter(
         "shard_held_back_total",
         "rounds in which the shard did not read its sockets since others were behind",
@@ -139,6 +126,35 @@ fn shard(t: &mut Families, centre: &Centre) {
     );
     t.counter("shard_rounds_total", "rounds of the shard's loop", &centre.shard_view.rounds);
     t.counter("domain_rounds_total", "rounds of the domain's loop", &centre.domain_view.rounds);
+}
+
+fn sockets(t: &mut Families, centre: &Centre) {
+    let traffic = centre.shard_view.traffic();
+    let sum = |of: fn(&cordboard_net::udp::Counters) -> u64| traffic.ports.iter().map(|(_, p)| of(p)).sum();
+    let udp: [(&str, u64); 5] = [
+        ("received", sum(|p| p.received)),
+        ("sent", sum(|p| p.sent)),
+        ("truncated", sum(|p| p.truncated)),
+        ("overflowed", sum(|p| p.overflowed)),
+        ("refused", sum(|p| p.refused)),
+    ];
+    t.counters("udp_datagrams_total", "datagrams of the centre's UDP sockets", "what", &udp);
+    let c = traffic.connections;
+    t.gauge("connections", "connections that are up or being set up", c.open);
+    t.counters(
+        "connections_total",
+        "connections by how they began; refused: a limit was reached",
+        "what",
+        &[("accepted", c.accepted), ("dialled", c.dialled), ("refused", c.refused)],
+    );
+    let closed: Vec<(&str, u64)> = cordboard_net::stream::Closed::WORDS.into_iter().zip(c.closed).collect();
+    t.counters("connections_closed_total", "connections by how they ended", "why", &closed);
+    t.counters(
+        "connection_messages_total",
+        "SIP messages over connections",
+        "what",
+        &[("received", c.received), ("sent", c.sent), ("unsent", c.unsent)],
+    );
 }
 
 fn media(t: &mut Families, centre: &Centre) {
