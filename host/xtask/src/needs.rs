@@ -18,6 +18,9 @@ const DEBIAN: &[(&str, &str)] = &[
     ("kamailio", "kamailio"),
     ("svmap", "sipvicious"),
     ("sngrep", "sngrep"),
+    ("openssl", "openssl"),
+    ("node", "nodejs"),
+    ("npm", "npm"),
 ];
 
 /// Sees to it that these programs are there.
@@ -96,6 +99,24 @@ pub(crate) fn pjsua2() -> Result<PathBuf> {
         "missing: pjsua2 or rotel for Python. Get it with: python3 -m venv {0} && {0}/bin/pip install pjsua2-python rotel (wheels exist for CPython 3.11)",
         venv.display()
     )
+}
+
+/// JsSIP, with a WebSocket for Node.
+pub(crate) fn jssip() -> Result<PathBuf> {
+    let folder = cache().join("jssip");
+    let there = || folder.join("node_modules/jssip").is_dir() && folder.join("node_modules/ws").is_dir();
+    if !there() {
+        println!("installing JsSIP into {}", folder.display());
+        let _ = program("npm")
+            .args(["install", "--silent", "--no-audit", "--no-fund", "--prefix"])
+            .args([&folder])
+            .args(["jssip@3.13.8", "ws@8"])
+            .succeeds();
+    }
+    if there() {
+        return Ok(folder);
+    }
+    bail!("missing: JsSIP. Get it with: npm install --prefix {} jssip@3.13.8 ws@8", folder.display())
 }
 
 fn on_path(name: &str) -> bool {

@@ -111,6 +111,7 @@ fn end_to_end() -> Result<()> {
     needs::wasm_target()?;
     needs::all_programs()?;
     let python = needs::pjsua2()?;
+    let jssip = needs::jssip()?;
     let components = plugins::build_all()?;
     crate::host("cordboard")?;
     cargo()
@@ -118,6 +119,7 @@ fn end_to_end() -> Result<()> {
         .env("CORDBOARD_BINARY", release_binary("cordboard"))
         .env("CORDBOARD_PLUGINS_DIR", components)
         .env("CORDBOARD_PJSUA2_PYTHON", python)
+        .env("CORDBOARD_JSSIP", jssip)
         .run()
 }
 

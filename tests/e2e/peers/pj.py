@@ -174,10 +174,16 @@ class Phone:
         do = o["do"]
         if do == "start":
             transport = pj.TransportConfig()
+            kind = o.get("transport", "udp")  # udp, tcp, tls, or one of them with a 6 for IPv6
             transport.port = o.get("port", 0)
-            self.public = o.get("public", "127.0.0.1")  # named in Via, Contact and SDP
-            transport.boundAddress, transport.publicAddress = "127.0.0.1", self.public
-            self.transport = self.ep.transportCreate(pj.PJSIP_TRANSPORT_UDP, transport)
+            home = "::1" if kind.endswith("6") else "127.0.0.1"
+            self.public = o.get("public", home)  # named in Via, Contact and SDP
+            transport.boundAddress, transport.publicAddress = home, self.public
+            if kind.startswith("tls"):
+                tls = transport.tlsConfig
+                tls.CaListFile, tls.certFile, tls.privKeyFile = o.get("ca", ""), o.get("cert", ""), o.get("key", "")
+                tls.verifyServer = True
+            self.transport = self.ep.transportCreate(getattr(pj, "PJSIP_TRANSPORT_" + kind.upper()), transport)
             self.ep.libStart()
             for codec in self.ep.codecEnum2():
                 keep = {"PCMU/8000/1": 200, "PCMA/8000/1": 199}
@@ -189,6 +195,12 @@ class Phone:
             config.idUri = o["id"]
             config.mediaConfig.transportConfig.boundAddress = "127.0.0.1"
             config.mediaConfig.transportConfig.publicAddress = self.public
+            if o.get("ipv6"):
+                config.mediaConfig.transportConfig.boundAddress = "::1"
+                config.mediaConfig.ipv6Use = config.sipConfig.ipv6Use = pj.PJSUA_IPV6_ENABLED
+            if o.get("own_contact"):  # its own listening address, not where its connection comes from
+                config.natConfig.contactRewriteUse = config.natConfig.contactUseSrcPort = 0
+                config.natConfig.sipOutboundUse = 0
             config.mediaConfig.transportConfig.port = o.get("rtp_port", 0)
             config.callConfig.timerUse = o.get("timer", 0)
             config.callConfig.timerSessExpiresSec = o.get("session_s", 1800)

@@ -24,7 +24,7 @@ impl Capture {
     #[must_use]
     pub fn start(scene: &Scene, sip_ports: &[u16], rtp: (u16, u16)) -> Self {
         let file = scene.dir().join("capture.pcap");
-        let mut filter: Vec<String> = sip_ports.iter().map(|p| format!("udp port {p}")).collect();
+        let mut filter: Vec<String> = sip_ports.iter().map(|p| format!("port {p}")).collect();
         filter.push(format!("udp portrange {}-{}", rtp.0, rtp.1));
         let process = place::program("tshark", "tshark")
             .args(["-q", "-i", "lo", "-B", "64", "-F", "pcap", "-f", &filter.join(" or "), "-w"])
@@ -105,7 +105,7 @@ impl Capture {
         let mut command = place::program("tshark", "tshark");
         command.arg("-r").arg(&self.file);
         for port in &self.sip_ports {
-            command.args(["-d", &format!("udp.port=={port},sip")]);
+            command.args(["-d", &format!("udp.port=={port},sip"), "-d", &format!("tcp.port=={port},sip")]);
         }
         if !fields.is_empty() {
             command.args(["-T", "fields"]);

@@ -63,6 +63,16 @@ impl Phone {
         Self::with_start(name, &json!({ "do": "start", "public": address }))
     }
 
+    /// As [`Self::start`], with whatever else `start` of `pj.py` takes: `transport`, `codec`, `ca`…
+    ///
+    /// # Panics
+    /// When pjsua2 cannot be used.
+    #[must_use]
+    pub fn with(name: &str, mut start: Value) -> Self {
+        start["do"] = "start".into();
+        Self::with_start(name, &start)
+    }
+
     fn with_start(name: &str, start: &Value) -> Self {
         let mut process = Command::new(place::pjsua2_python())
             .arg(place::beside("e2e/peers/pj.py"))
@@ -108,10 +118,24 @@ impl Phone {
     /// Registers one more account, and waits for the 200.
     pub fn register(&mut self, centre: &Centre, name: &str, answer: Value) {
         let at = if self.public.is_empty() { "127.0.0.1" } else { &self.public };
-        self.order(&json!({
-            "do": "account", "name": name, "id": format!("sip:{name}@acme"), "registrar": format!("sip:{at}:{}", centre.ports.centre),
-            "user": name, "password": format!("secret-{name}"), "answer": answer,
-        }));
+        let registrar = format!("sip:{at}:{}", centre.ports.centre);
+        self.register_at(&registrar, name, answer, json!({}));
+    }
+
+    /// As [`Self::register`], at any registrar, with whatever else an `account` of `pj.py` takes.
+    pub fn register_at(&mut self, registrar: &str, name: &str, answer: Value, mut more: Value) {
+        for (key, value) in [
+            ("do", json!("account")),
+            ("name", json!(name)),
+            ("id", json!(format!("sip:{name}@acme"))),
+            ("registrar", json!(registrar)),
+            ("user", json!(name)),
+            ("password", json!(format!("secret-{name}"))),
+            ("answer", answer),
+        ] {
+            more[key] = value;
+        }
+        self.order(&more);
         self.hears("registered", s(20), |e| e["account"] == name && e["status"] == 200);
     }
 

@@ -64,6 +64,19 @@ pub fn pjsua2_python() -> PathBuf {
     )
 }
 
+/// The folder with JsSIP in its `node_modules`: `CORDBOARD_JSSIP`, or that of the cache.
+///
+/// # Panics
+/// When it is not there.
+#[must_use]
+pub fn jssip() -> PathBuf {
+    let path = std::env::var_os("CORDBOARD_JSSIP").map_or_else(|| cache().join("jssip"), PathBuf::from);
+    existing(
+        path.join("node_modules"),
+        "`cargo xtask test` makes it: `npm install --prefix FOLDER jssip ws`; or set CORDBOARD_JSSIP",
+    )
+}
+
 /// The collector of spans, beside pjsua2 in its virtual environment.
 ///
 /// # Panics

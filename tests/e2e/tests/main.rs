@@ -18,5 +18,6 @@ mod soak;
 mod storm;
 mod swap;
 mod transfers;
+mod transports;
 mod trunks;
 mod webhook;
