@@ -133,11 +133,91 @@ const WRONG: &[(&str, &str, &[&str])] = &[
     ("[media]", "[telemetry]\notlp = \"127.0.0.1:4318\"\n[media]", &["telemetry.otlp", "base URL"]),
     ("[media]", "[media", &["is not TOML here"]),
     (
+        "[media]",
+        "[[listeners]]\naddress = \"127.0.0.1:5061\"\n[media]",
+        &["centre.toml:8:", "listeners[0].transport", "expected `udp`, `tcp`, `tls`, `ws` or `wss`"],
+    ),
+    (
+        "[media]",
+        "[[listeners]]\ntransport = \"sctp\"\naddress = \"127.0.0.1:5061\"\n[media]",
+        &["centre.toml:9:", "listeners[0].transport", "`wss`", "\"sctp\""],
+    ),
+    (
+        "[media]",
+        "[[listeners]]\ntransport = \"tls\"\naddress = \"127.0.0.1:5061\"\n[media]",
+        &["listeners[0].transport", "TLS needs `certificate` and `key`"],
+    ),
+    (
+        "[media]",
+        "[[listeners]]\ntransport = \"tls\"\naddress = \"127.0.0.1:5061\"\ncertificate = \"c.pem\"\n[media]",
+        &["listeners[0].certificate", "needs `key`"],
+    ),
+    (
+        "[media]",
+        "[[listeners]]\ntransport = \"tls\"\naddress = \"127.0.0.1:5061\"\ncertificate = \"no-such.pem\"\nkey = \"k.pem\"\n[media]",
+        &["centre.toml:11:", "listeners[0].certificate", "no-such.pem", "cannot be read"],
+    ),
+    (
+        "[media]",
+        "[[listeners]]\ntransport = \"tcp\"\naddress = \"127.0.0.1:5061\"\nclient_ca = \"c.pem\"\n[media]",
+        &["listeners[0].transport", "`tcp` has no TLS"],
+    ),
+    (
+        "[media]",
+        "[[listeners]]\ntransport = \"tcp\"\naddress = \"127.0.0.1:5061\"\norigins = [\"x\"]\n[media]",
+        &["listeners[0].origins", "have no Origin"],
+    ),
+    (
+        "[media]",
+        "[[listeners]]\ntransport = \"udp\"\naddress = \"127.0.0.1:5062\"\n[media]",
+        &["listeners[0].address", "is that of `listen.centre`"],
+    ),
+    (
+        "[media]",
+        "[[listeners]]\ntransport = \"tcp\"\naddress = \"[::]:5062\"\n[media]",
+        &["listeners[0].address", "`advertised` must say which one"],
+    ),
+    ("[media]", "[tls]\nca = \"no-such-ca.pem\"\n[media]", &["tls.ca", "no-such-ca.pem", "cannot be read"]),
+    (
+        "[media]",
+        "[[tls.servers]]\nname = \"a.example\"\naddress = \"a.example\"\n[media]",
+        &["tls.servers[0].address", "expected an address with a port"],
+    ),
+    ("[media]", "[connections]\nmax = 0\n[media]", &["connections.max", "from 1 to 1000000"]),
+    (
+        "[media]",
+        "[connections]\nidle_timeout = 5\n[media]",
+        &["no such key", "did you mean `idle_timeout_s`?"],
+    ),
+    (
         "sources = [",
         "sources = [1, ",
         &["trunks[0].sources", "expected a text in quotes, found the number 1"],
     ),
 ];
+
+#[test]
+fn listeners_of_one_port_and_two_transports_get_along_and_advertise_their_own_family() {
+    let text = GOOD.replace(
+        "[media]",
+        "[[listeners]]\ntransport = \"tcp\"\naddress = \"127.0.0.1:5062\"\n\
+         [[listeners]]\ntransport = \"ws\"\naddress = \"[::1]:5080\"\norigins = [\"https://a.example\"]\n[media]",
+    );
+    let config = parse(&text.replace("centre =", "advertised = \"192.0.2.9\"\ncentre =")).unwrap();
+    let at = |n: usize| {
+        let listener = &config.listeners[n];
+        listener.reached_at(config.listen.advertised, listener.address).to_string()
+    };
+    assert_eq!((at(0), at(1)), ("192.0.2.9:5062".into(), "[::1]:5080".into()));
+    // New origins need no restart, a new port does.
+    let new = parse(&text.replace("https://a.example", "https://b.example")).unwrap();
+    let old = parse(&text).unwrap();
+    let (merged, restart) = config::reload::merge(&old, new);
+    assert!(restart.is_empty() && merged.listeners[1].origins == ["https://b.example"]);
+    let (merged, restart) = config::reload::merge(&old, parse(&text.replace("5080", "5081")).unwrap());
+    assert_eq!(restart, ["listeners (transport, address, advertised)"]);
+    assert_eq!(merged.listeners, old.listeners);
+}
 
 #[test]
 fn every_mistake_names_its_line_its_key_and_what_was_expected() {
