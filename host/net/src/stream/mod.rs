@@ -52,6 +52,8 @@ const PLACE_BITS: u32 = 20;
 const SETTLED_A_TURN: usize = 8;
 /// Octets read from one connection in one turn.
 const READ_A_TURN: usize = 64 * 1024;
+/// Connections read in one turn: what a turn brings is 4 MiB at most.
+const READERS_A_TURN: usize = 64;
 /// How long a peer may take nothing of what waits for it.
 const STALL_MS: u64 = 30_000;
 /// When accepting failed for want of descriptors.
@@ -196,7 +198,7 @@ impl Connections {
         for index in 0..self.listeners.len() {
             more |= self.accept(index);
         }
-        let mut settled = 0;
+        let (mut settled, mut readers) = (0, 0);
         for _ in 0..self.ready.len() {
             let Some(number) = self.ready.pop_front() else { break };
             let Some(connection) = self.connection(number) else { continue };
@@ -212,11 +214,13 @@ impl Connections {
             let Some(connection) = self.connection(number) else { continue };
             connection.queued = false;
             if connection.stage == Stage::Open && connection.readable {
-                if read {
+                if read && readers < READERS_A_TURN {
+                    readers += 1;
                     more |= self.read(number);
                 } else {
                     connection.queued = true;
                     self.ready.push_back(number);
+                    more |= read;
                 }
             }
         }
