@@ -69,6 +69,9 @@ pub struct Trunk {
     pub name: Name,
     /// Source networks; a source that matches no trunk is refused with 403.
     pub sources: Vec<Network>,
+    /// Names in lower case: who has proved one by a certificate may send calls too, from anywhere.
+    #[serde(default)]
+    pub certificates: Vec<String>,
     /// The tenant of a number that no tenant claims.
     pub tenant: Option<Name>,
     /// Calls at once, in and out together; one more in gets 503, one more out tries the next trunk.
@@ -99,6 +102,7 @@ impl Default for Trunk {
         Self {
             name: Name::from(""),
             sources: Vec::new(),
+            certificates: Vec::new(),
             tenant: None,
             max_calls: 1_000,
             max_calls_per_s: 200,

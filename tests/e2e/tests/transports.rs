@@ -378,6 +378,11 @@ fn who_has_no_certificate_is_refused_where_one_is_demanded() {
         tls,
         "certificate = \"centre.pem\"\nkey = \"centre.key\"\nclient_ca = \"ours-ca.pem\"\n",
     );
+    // Its address says nothing: the trunk is known by the certificate alone.
+    setup.edits.push((
+        "sources = [\"127.0.0.0/8\"]".into(),
+        "sources = []\ncertificates = [\"Carrier.example.net\"]".into(),
+    ));
     let centre = Centre::start(&scene, &setup);
     let mut alice = Phone::agent(&centre, "alice", answers());
     centre.agent("alice", "login");
@@ -412,6 +417,10 @@ fn who_has_no_certificate_is_refused_where_one_is_demanded() {
         let end = phone.ended("x");
         assert_eq!(end["connected"], false, "{end}");
     }
+    // Without a connection that proves a name there is no trunk.
+    let mut plain = caller("4930444", json!({}), json!({}));
+    plain.call_uri("p", &format!("sip:100@127.0.0.1:{}", centre.ports.centre), CALLER_HZ, &[AGENT_HZ]);
+    assert_eq!(plain.ended("p")["status"], 403);
     let metrics = centre.get("/metrics").expect("metrics").text();
     let refused = metrics.lines().find_map(|l| {
         l.strip_prefix("cordboard_connections_closed_total{why=\"tls\"} ")?.parse::<u32>().ok()

@@ -43,7 +43,8 @@ impl Shard {
         };
         let line = registered.as_ref().map(|r| &r.trunk);
         let registered = line.or_else(|| core.trunks.peer_at(source.remote, core.now));
-        let origin = trunk::Origin { remote: source.remote, registered };
+        let proved = source.connection.and_then(|n| core.proved.get(&n)).map_or(&[][..], |p| &**p);
+        let origin = trunk::Origin { remote: source.remote, registered, proved };
         let admitted = match core.admission.admit(core.now, &model, origin, called, core.draining) {
             Ok(admitted) => admitted,
             Err(refused) => return core.refuse(leg, refused),

@@ -72,6 +72,8 @@ pub(super) struct Core {
     pub(super) probes: Map<u64, LegId>,
     /// Connections that phones have registered over.
     pub(super) registered: Set<u64>,
+    /// Names that the other ends of connections have proved.
+    pub(super) proved: Map<u64, Arc<[String]>>,
     pub(super) admission: Admission,
     pub(super) trunks: Trunks,
     /// Names that DNS was asked for.
@@ -122,6 +124,7 @@ impl Core {
             call_ids: Map::default(),
             registers: Map::default(),
             registered: Set::default(),
+            proved: Map::default(),
             probes: Map::default(),
             admission: Admission::default(),
             trunks: Trunks::default(),

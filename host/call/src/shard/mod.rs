@@ -59,6 +59,13 @@ pub enum Input {
         /// What.
         bytes: Bytes,
     },
+    /// The other end of a connection has proved its names by a certificate. Before its first message.
+    FlowKnown {
+        /// Which.
+        flow: Flow,
+        /// In lower case.
+        names: Arc<[String]>,
+    },
     /// A connection has closed.
     FlowClosed {
         /// Which.
@@ -420,6 +427,9 @@ impl Shard {
             Input::Datagram { flow, bytes } => {
                 self.core.endpoint.receive(now, flow, bytes);
                 self.core.pump();
+            }
+            Input::FlowKnown { flow, names } => {
+                flow.connection.map(|n| self.core.proved.insert(n, names));
             }
             Input::FlowClosed { flow } => self.core.flow_closed(flow),
             Input::FlowFailed { flow } => {

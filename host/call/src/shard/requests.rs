@@ -230,6 +230,7 @@ impl Core {
     pub(super) fn flow_closed(&mut self, flow: Flow) {
         self.endpoint.flow_closed(self.now, flow);
         self.pump();
+        flow.connection.map(|n| self.proved.remove(&n));
         if flow.connection.is_some_and(|n| self.registered.remove(&n)) {
             self.envelope(None, Vec::new(), ToDomain::FlowClosed(flow));
         }

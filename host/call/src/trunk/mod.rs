@@ -57,6 +57,8 @@ pub struct Origin<'a> {
     /// The trunk whose registration it belongs to: ours, by the secret in the Request-URI, or its peer's, by the
     /// address that registered here.
     pub registered: Option<&'a Name>,
+    /// The names that the connection's other end has proved by its certificate.
+    pub proved: &'a [String],
 }
 
 /// An admitted call's owner, as indices into the model.
@@ -142,7 +144,10 @@ impl Admission {
             .enumerate()
             .find(|(_, t)| match origin.registered {
                 Some(name) => t.name == *name,
-                None => t.sources.iter().any(|n| n.contains(origin.remote)),
+                None => {
+                    t.certificates.iter().any(|name| origin.proved.contains(name))
+                        || t.sources.iter().any(|n| n.contains(origin.remote))
+                }
             })
             .ok_or(Refused::UnknownSource)?;
         let called = rules::normalised(&trunk.called, called);
@@ -383,7 +388,7 @@ mod tests {
     const AT: &str = "10.1.2.3:5060";
 
     fn from(remote: &str) -> Origin<'static> {
-        Origin { remote: remote.parse().unwrap(), registered: None }
+        Origin { remote: remote.parse().unwrap(), registered: None, proved: &[] }
     }
 
     #[test]
@@ -463,9 +468,30 @@ mod tests {
         });
         let mut a = Admission::default();
         let (name, remote) = ("registered".into(), "192.0.2.1:1".parse().unwrap());
-        let got =
-            a.admit(Now::default(), &m, Origin { remote, registered: Some(&name) }, "0301".into(), false);
+        let origin = Origin { remote, registered: Some(&name), proved: &[] };
+        let got = a.admit(Now::default(), &m, origin, "0301".into(), false);
         assert_eq!(got, Ok(Admitted { trunk: 1, tenant: 2, called: "+49301".into() }));
+    }
+
+    #[test]
+    fn a_trunk_is_known_by_the_name_that_its_certificate_proves() {
+        let mut m = model();
+        m.trunks.push(Trunk {
+            name: "proved".into(),
+            certificates: vec!["carrier.example.net".into()],
+            max_calls: 1,
+            ..Trunk::default()
+        });
+        let mut a = Admission::default();
+        let remote = "192.0.2.1:1".parse().unwrap();
+        let proved = ["other.example".to_owned(), "carrier.example.net".to_owned()];
+        let mut admit = |proved| {
+            let origin = Origin { remote, registered: None, proved };
+            a.admit(Now::default(), &m, origin, "+491".into(), false).map(|admitted| admitted.trunk)
+        };
+        assert_eq!(admit(&proved), Ok(1));
+        assert_eq!(admit(&proved[..1]), Err(Refused::UnknownSource));
+        assert_eq!(admit(&[]), Err(Refused::UnknownSource));
     }
 
     fn invite(head: &str) -> Message {

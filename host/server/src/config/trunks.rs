@@ -27,7 +27,9 @@ pub(super) fn read(s: Section<'_, '_>, places: &mut Places) -> Trunk {
     let peer = peer_of(&s, &own_name.value);
     let leaves = out.is_present();
     let sources = s.texts("sources");
-    if sources.is_empty() && !leaves && peer.is_none() {
+    let certificates: Vec<String> =
+        s.texts("certificates").into_iter().map(|n| n.value.to_ascii_lowercase()).collect();
+    if sources.is_empty() && certificates.is_empty() && !leaves && peer.is_none() {
         s.problem(
             "sources",
             "is missing or empty; expected networks that may send calls, such as [\"192.0.2.0/24\"], or a table [trunks.out] for a trunk that calls only leave by",
@@ -65,6 +67,7 @@ pub(super) fn read(s: Section<'_, '_>, places: &mut Places) -> Trunk {
     let trunk = Trunk {
         name: name(&own_name.value),
         sources,
+        certificates,
         tenant: tenant.map(|t| name(&t.value)),
         max_calls,
         max_calls_per_s,

@@ -97,7 +97,7 @@ impl Sockets {
                 }
                 stream::Event::Known(at, names) => {
                     tracing::info!(remote = %at.remote, ?names, "a peer has proved its name");
-                    continue;
+                    Input::FlowKnown { flow: flow(at), names }
                 }
             };
             let at = match &input {
