@@ -165,7 +165,17 @@ fn sipp_places_200_calls_over_one_connection_and_over_many() {
     let centre = Centre::start(&scene, &setup);
     let capture = Capture::start(&scene, &[centre.ports.centre, tcp], centre.ports.rtp);
     let to = SocketAddr::from(([127, 0, 0, 1], tcp));
-    Sipp::callers(&scene, "one", to, "100", 200, 40, &["-t", "t1"]).all_well(200, s(60));
+    let calls = |name: &str, transport: &[&str], calls: u32| {
+        let scenario = place::beside("sipp/direct.xml").display().to_string();
+        let mut args: Vec<String> = transport.iter().map(|t| (*t).to_owned()).collect();
+        for arg in ["-sf", &scenario, "-s", "100", "-r", "40", "-l", "3000", "-recv_timeout", "120000", "-m"]
+        {
+            args.push(arg.to_owned());
+        }
+        args.extend([calls.to_string(), to.to_string()]);
+        Sipp::run(&scene, name, free_port(), &args).all_well(calls.into(), s(60));
+    };
+    calls("one", &["-t", "t1"], 200);
     let accepted = |centre: &Centre| {
         let text = centre.get("/metrics").map(|a| a.text()).unwrap_or_default();
         text.lines().find_map(|l| {
@@ -173,8 +183,7 @@ fn sipp_places_200_calls_over_one_connection_and_over_many() {
         })
     };
     eventually("one connection for 200 calls", s(2), || accepted(&centre).filter(|n| *n == 1));
-    Sipp::callers(&scene, "many", to, "100", 100, 40, &["-t", "tn", "-max_socket", "500"])
-        .all_well(100, s(60));
+    calls("many", &["-t", "tn", "-max_socket", "500"], 100);
     eventually("a connection a call", s(2), || accepted(&centre).filter(|n| *n == 101));
     assert_eq!(centre.records(300).len(), 300);
     capture.nothing_malformed(1_000, 0);
