@@ -114,7 +114,7 @@ fn calls_over_tcp_and_tls_carry_audio_both_ways_and_end_at_both_ends() {
     let mut by_tcp = caller("4930111", json!({ "transport": "tcp" }), json!({}));
     let mut by_tls = caller("4930222", secure, json!({}));
     let mut by_udp = caller("4930333", json!({}), json!({}));
-    let mut round = 0;
+    let mut round = 0_u32;
     for (number, phone, uri) in [
         ("tcp", &mut by_tcp, format!("sip:100@127.0.0.1:{tcp};transport=tcp")),
         ("tls", &mut by_tls, format!("sip:100@127.0.0.1:{tls};transport=tls")),
