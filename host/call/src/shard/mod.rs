@@ -240,6 +240,7 @@ impl ShardConfig {
             shard: self.number,
             user_agent: self.user_agent.clone(),
             stream_above_bytes: self.stream_above_bytes,
+            registrar_options: requests::REGISTRAR_OPTIONS,
             ..endpoint::Config::default()
         }
     }

@@ -9,8 +9,8 @@ use super::Shard;
 use super::call::Side;
 use super::core::{Core, Timer};
 use crate::messages::{Contact, Register, ToDomain};
-use crate::redirect::LOAD;
 use crate::model::Trunk;
+use crate::redirect::LOAD;
 use crate::trunk;
 
 /// What the shard serves, for Allow (RFC 3261 20.5).
@@ -92,6 +92,10 @@ fn dtmf_relay(request: &Message) -> Option<char> {
     "0123456789*#ABCD".contains(digit).then_some(digit)
 }
 
+/// What a REGISTER may require (RFC 5626 6; RFC 6140 5.2, of a trunk's peer only).
+pub(super) const REGISTRAR_OPTIONS: &[&str] = &["outbound", BULK];
+const BULK: &str = "gin";
+
 impl Core {
     pub(super) fn respond(&mut self, txn: TxnId, status: u16, headers: &[(&str, &str)]) {
         self.endpoint.respond(self.now, txn, status, headers, None);
@@ -110,6 +114,10 @@ impl Core {
         let peer = |t: &&Trunk| t.peer.as_ref().is_some_and(|p| p.user == user);
         if let Some(trunk) = model.trunks.iter().find(peer) {
             return self.register_peer(txn, source, request, trunk);
+        }
+        // A phone has one number.
+        if request.headers(Header::Require).any(|option| option.eq_ignore_ascii_case(BULK)) {
+            return self.respond(txn, 420, &[("Unsupported", BULK)]);
         }
         let Some((tenant, password)) = trunk::phone_tenant(&model, &host, &user) else {
             return self.respond(txn, 404, &[]);

@@ -264,7 +264,7 @@ fn a_phone_without_an_address_is_unreachable_and_the_timeline_says_why() {
     let ticket = w.queued();
     let (tokens, mut offer) = w.make_offer(ticket, &[1]);
     if let ToShard::Offer(offer) = &mut offer {
-        offer.agents[0].uri = "sip:alice@a-name-for-dns.example".to_owned();
+        offer.agents[0].uri = "sip:alice@an address with blanks".to_owned();
     }
     w.tell(offer);
     assert_eq!(w.settled(tokens[0]), [OfferResult::Unreachable { status: 0 }]);

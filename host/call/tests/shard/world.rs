@@ -66,6 +66,8 @@ impl Phone {
             listeners,
             shard: seed as u8,
             session_expires_s: 0,
+            // Some of them play registrars.
+            registrar_options: &["gin"],
             ..endpoint::Config::default()
         };
         let sip = Endpoint::new(config, Random::seeded(seed));

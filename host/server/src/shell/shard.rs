@@ -494,16 +494,11 @@ impl<P: Plugins> Loop<P> {
 
 /// 503 for a new call, with neither transaction nor plugin: what is left of the processor belongs to the
 /// calls that are up. A retransmission of an INVITE that we have is none.
-fn too_many(
-    shard: &Shard,
-    model: &Model,
-    key: &Key,
-    from: Flow,
-    bytes: &Bytes,
-) -> Option<(Flow, Vec<u8>)> {
+fn too_many(shard: &Shard, model: &Model, key: &Key, from: Flow, bytes: &Bytes) -> Option<(Flow, Vec<u8>)> {
     let plain = Plain::read(bytes).filter(|invite| !shard.knows(invite.call_id()))?;
     let message = Message::parse(bytes.clone()).ok()?;
-    let to = if from.connection.is_none() { Flow { remote: plain.reply_to(from.remote), ..from } } else { from };
+    let to =
+        if from.connection.is_none() { Flow { remote: plain.reply_to(from.remote), ..from } } else { from };
     Some((to, answer_503(&message, from.remote, key, model.limits.retry_after_s)))
 }
 

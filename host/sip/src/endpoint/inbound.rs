@@ -137,8 +137,14 @@ impl Endpoint {
     /// What no request may have here: extensions that we lack (8.2.2.3), bodies that we cannot read
     /// (8.2.3). False when the request has been refused.
     fn screen(&mut self, now: Now, txn: u64, request: &Message) -> bool {
-        let required: Vec<&str> =
-            request.headers(Name::Require).filter(|o| !compose::is_supported(&self.core.config, o)).collect();
+        let config = &self.core.config;
+        let registrars: &[&str] =
+            if request.method() == Method::Register { config.registrar_options } else { &[] };
+        let required: Vec<&str> = request
+            .headers(Name::Require)
+            .filter(|o| !compose::is_supported(config, o))
+            .filter(|o| !registrars.iter().any(|r| r.eq_ignore_ascii_case(o)))
+            .collect();
         if !required.is_empty() {
             let list = required.join(", ");
             self.respond_with(now, txn, 420, |b| b.header(Name::Unsupported, &list));

@@ -34,6 +34,8 @@ pub struct Config {
     /// Requests outside dialogs that are longer go to a UDP target by TCP, when there is a TCP listener, and
     /// by UDP if no connection can be made (RFC 3261 18.1.1); 0 for never.
     pub stream_above_bytes: usize,
+    /// What the registrar above understands in the Require of a REGISTER, such as `gin` (RFC 6140).
+    pub registrar_options: &'static [&'static str],
 }
 
 impl Default for Config {
@@ -50,6 +52,7 @@ impl Default for Config {
             session_expires_s: 180,
             min_se_s: 90,
             stream_above_bytes: 0,
+            registrar_options: &[],
         }
     }
 }
