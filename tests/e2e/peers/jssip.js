@@ -3,6 +3,7 @@
 // JSSIP: a folder with node_modules; URL, USER, PASSWORD, REALM: whom to be; ORIGIN: where the page is from.
 
 const { createRequire } = require('module');
+global.window = globalThis; // where it looks for WebRTC, which Node lacks: it declines calls with 488
 const load = createRequire(process.env.JSSIP + '/');
 const WebSocket = load('ws');
 global.WebSocket = class extends WebSocket {

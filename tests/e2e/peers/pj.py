@@ -174,12 +174,11 @@ class Phone:
         do = o["do"]
         if do == "start":
             transport = pj.TransportConfig()
-            kind = o.get("transport", "udp")  # udp, tcp, tls, or one of them with a 6 for IPv6
+            kind = o.get("transport", "udp")  # or tcp, tls
             transport.port = o.get("port", 0)
-            home = "::1" if kind.endswith("6") else "127.0.0.1"
-            self.public = o.get("public", home)  # named in Via, Contact and SDP
-            transport.boundAddress, transport.publicAddress = home, self.public
-            if kind.startswith("tls"):
+            self.public = o.get("public", "127.0.0.1")  # named in Via, Contact and SDP
+            transport.boundAddress, transport.publicAddress = "127.0.0.1", self.public
+            if kind == "tls":
                 tls = transport.tlsConfig
                 tls.CaListFile, tls.certFile, tls.privKeyFile = o.get("ca", ""), o.get("cert", ""), o.get("key", "")
                 tls.verifyServer = True
@@ -195,9 +194,6 @@ class Phone:
             config.idUri = o["id"]
             config.mediaConfig.transportConfig.boundAddress = "127.0.0.1"
             config.mediaConfig.transportConfig.publicAddress = self.public
-            if o.get("ipv6"):
-                config.mediaConfig.transportConfig.boundAddress = "::1"
-                config.mediaConfig.ipv6Use = config.sipConfig.ipv6Use = pj.PJSUA_IPV6_ENABLED
             if o.get("own_contact"):  # its own listening address, not where its connection comes from
                 config.natConfig.contactRewriteUse = config.natConfig.contactUseSrcPort = 0
                 config.natConfig.sipOutboundUse = 0

@@ -5,6 +5,7 @@
 //! API, exit codes and the log. It never links the host's crates, so it cannot share their mistakes.
 //! What a test needs and does not find (a program, a component) fails it with a word on how to get it.
 
+pub mod baresip;
 pub mod capture;
 pub mod carrier;
 pub mod centre;
