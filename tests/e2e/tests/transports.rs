@@ -130,7 +130,7 @@ fn calls_over_tcp_and_tls_carry_audio_both_ways_and_end_at_both_ends() {
             agent.confirmed(&rung);
             both_hear(phone, &call, agent, &rung);
             // Each end hangs up in turn.
-            if round % 2 == 0 {
+            if round.is_multiple_of(2) {
                 agent.hang_up(&rung);
             } else {
                 phone.hang_up(&call);

@@ -39,7 +39,7 @@ use self::channel::Channel;
 use self::connection::{Connection, Stage};
 use self::link::{Door, Got, Link};
 use self::types::is_web;
-pub use self::types::{Closed, Counters, Event, Flow, Limits, Listen, Renewal, Transport};
+pub use self::types::{Closed, Counters, Event, Flow, Limits, Listen, Renewal, Shown, Transport};
 
 /// Tokens below are the shell's own.
 const FIRST: usize = 1 << 16;
@@ -151,7 +151,7 @@ impl Connections {
         self.client = renewal.client;
         self.server_names =
             renewal.server_names.into_iter().map(|(at, name)| (at, Arc::from(name))).collect();
-        for (number, tls, origins) in renewal.listeners {
+        for Shown { listener: number, tls, origins } in renewal.listeners {
             for listener in self.listeners.iter_mut().filter(|l| l.listen.listener == number) {
                 if tls.is_some() {
                     listener.listen.tls = tls.clone();

@@ -65,6 +65,17 @@ pub struct Listen {
     pub origins: Arc<[String]>,
 }
 
+/// What a listener shows to new connections.
+#[derive(Debug, Clone)]
+pub struct Shown {
+    /// Which listener.
+    pub listener: u16,
+    /// Its certificate and what it demands, for kinds with TLS.
+    pub tls: Option<Arc<ServerConfig>>,
+    /// For WebSockets: values of Origin that are let in; empty: all.
+    pub origins: Arc<[String]>,
+}
+
 /// What may change while connections are up; theirs stays as it was when they began.
 #[derive(Debug, Clone, Default)]
 pub struct Renewal {
@@ -73,7 +84,7 @@ pub struct Renewal {
     /// How we connect by TLS; none: we do not.
     pub client: Option<Arc<ClientConfig>>,
     /// By listener: what it shows, and which Origins are let in.
-    pub listeners: Vec<(u16, Option<Arc<ServerConfig>>, Arc<[String]>)>,
+    pub listeners: Vec<Shown>,
     /// The names that peers must prove when we connect by TLS; those not named must prove their address.
     pub server_names: Vec<(SocketAddr, String)>,
 }

@@ -8,7 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use cordboard_net::stream::tls::{self, Clients, Identity};
-use cordboard_net::stream::{Closed, Flow, Limits, Renewal, Transport};
+use cordboard_net::stream::{Closed, Flow, Limits, Renewal, Shown, Transport};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConnection, RootCertStore, ServerConnection, StreamOwned};
@@ -71,9 +71,10 @@ fn messages_go_both_ways_and_a_new_certificate_holds_for_new_connections_alone()
     let first = talk(client(foreign(&old.file(), None), "sip.example.com", at), "one");
     let flow = echo(&mut bench, 1);
     let mut first = first.join().unwrap().unwrap();
-    bench
-        .connections
-        .renew(Renewal { listeners: vec![(2, Some(config(&new)), Arc::from([]))], ..Renewal::default() });
+    bench.connections.renew(Renewal {
+        listeners: vec![Shown { listener: 2, tls: Some(config(&new)), origins: Arc::from([]) }],
+        ..Renewal::default()
+    });
     let second = talk(client(foreign(&new.file(), None), "sip.example.com", at), "two");
     echo(&mut bench, 2);
     second.join().unwrap().unwrap();

@@ -6,10 +6,9 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use cordboard_net::stream::tls::{self, Clients, Identity, TlsError};
-use cordboard_net::stream::{Limits, Renewal, Transport};
+use cordboard_net::stream::{Limits, Renewal, Shown, Transport};
 
 use super::Config;
 use super::read::Section;
@@ -60,11 +59,11 @@ pub struct Tls {
 pub fn renewal(config: &Config, first_listener: u16) -> Result<Renewal, TlsError> {
     let mut listeners = Vec::new();
     for (number, listener) in (first_listener..).zip(&config.listeners) {
-        let shown = match &listener.identity {
+        let tls = match &listener.identity {
             Some(own) if listener.transport.is_secure() => Some(tls::server(own, listener.clients.as_ref())?),
             _ => None,
         };
-        listeners.push((number, shown, Arc::from(listener.origins.clone())));
+        listeners.push(Shown { listener: number, tls, origins: listener.origins.clone().into() });
     }
     Ok(Renewal {
         limits: config.connections,

@@ -14,7 +14,7 @@ use cordboard_call::facts::Fact;
 use cordboard_call::shard::ShardConfig;
 use cordboard_net::Clock;
 use cordboard_net::media::MediaThread;
-use cordboard_net::stream::{Connections, Listen, Transport};
+use cordboard_net::stream::{Connections, Listen, Shown, Transport};
 use cordboard_net::udp::{Options as PortOptions, Port};
 use cordboard_plugin::{
     Adapters, Engine, EngineConfig, LogLine, PluginEvent, Registry, Scripts, WasmPolicies,
@@ -400,7 +400,7 @@ fn open_listeners(
     let registry = poll.registry().try_clone().context("the shard's poll cannot be shared")?;
     let mut connections = Connections::new(clock.now(), registry, renewal);
     let mut ports = vec![(CENTRE, own)];
-    for (listener, (id, tls, origins)) in config.listeners.iter().zip(shown) {
+    for (listener, Shown { listener: id, tls, origins }) in config.listeners.iter().zip(shown) {
         let config::transports::Listener { transport, address, .. } = *listener;
         let failed = || format!("listeners: {transport} {address} cannot be bound");
         let bound = if transport == Transport::Udp {
