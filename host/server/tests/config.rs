@@ -323,7 +323,10 @@ fn what_is_wrong_with_a_trunk_is_said() {
         ("[trunks.out]", "1 to 32 destinations"),
         ("[trunks.out]\ndestinations = [{ address = \"sip:u@192.0.2.1\" }]", "without a user"),
         ("[trunks.out]\ndestinations = [{ address = \"sip:a;transport=sctp\" }]", "cannot be reached"),
-        ("[trunks.out]\ndestinations = [{ address = \"sip:a;transport=tcp\" }]", "leave by UDP"),
+        (
+            "[trunks.out]\ndestinations = [{ address = \"sip:a;transport=tcp\" }]",
+            "no [[listeners]] can call by that",
+        ),
         (&format!("[trunks.out]\n{at}\nuser = \"u\""), "one of `password`"),
         (
             &format!("[trunks.out]\n{at}\nregister = {{ registrar = \"sip:192.0.2.1\" }}"),

@@ -18,6 +18,7 @@ const DEBIAN: &[(&str, &str)] = &[
     ("kamailio", "kamailio"),
     ("svmap", "sipvicious"),
     ("sngrep", "sngrep"),
+    ("dnsmasq", "dnsmasq-base"),
     ("openssl", "openssl"),
     ("node", "nodejs"),
     ("npm", "npm"),

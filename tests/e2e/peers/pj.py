@@ -150,10 +150,15 @@ class Account(pj.Account):
             self.phone.later.append((after, lambda: call.name in self.phone.calls and self.phone.reply(call, answer["status"])))
 
 
+class Host(pj.Endpoint):
+    def onNatCheckStunServersComplete(self, prm):
+        say("stun", status=prm.status, address=prm.addr)
+
+
 class Phone:
     def __init__(self):
         self.calls, self.accounts, self.later, self.dead, self.orders = {}, {}, [], [], []
-        self.ep = pj.Endpoint()
+        self.ep = Host()
         self.ep.libCreate()
         config = pj.EpConfig()
         config.logConfig.level = config.logConfig.consoleLevel = int(sys.argv[1]) if len(sys.argv) > 1 else 0
@@ -211,6 +216,10 @@ class Phone:
             account = Account(self, o["name"], o.get("answer", {}))
             account.create(config)
             self.accounts[o["name"]] = account
+        elif do == "stun":  # what a server says of our address
+            servers = pj.StringVector()
+            servers.append(o["server"])
+            self.ep.natCheckStunServers(servers, False, None)
         elif do == "answering":
             self.accounts[o["account"]].answer = o["answer"]
         elif do == "call":

@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use cordboard_e2e::baresip::Baresip;
 use cordboard_e2e::capture::Capture;
 use cordboard_e2e::centre::Centre;
+use cordboard_e2e::names::Names;
 use cordboard_e2e::phone::Phone;
 use cordboard_e2e::place;
 use cordboard_e2e::scene::{Scene, free_port};
@@ -22,6 +23,7 @@ use serde_json::{Value, json};
 
 use crate::baresip;
 use crate::flow::answers;
+use crate::trunks::{leaving, talks};
 
 /// What the agent's phone sends, and what the caller's does.
 const AGENT_HZ: u32 = 700;
@@ -149,6 +151,85 @@ fn calls_over_tcp_and_tls_carry_audio_both_ways_and_end_at_both_ends() {
     assert!(metrics.contains("cordboard_connections_total{what=\"dialled\"} 0"), "{metrics}");
     assert!(metrics.contains("cordboard_connections_closed_total{why=\"framing\"} 0"));
     capture.nothing_malformed(40, 250);
+    centre.finish();
+}
+
+/// A far end that answers on a transport and port of its own.
+fn far_end(name: &str, port: u16, mut start: Value) -> Phone {
+    start["port"] = port.into();
+    let mut phone = Phone::with(name, start);
+    let id = format!("sip:{name}@127.0.0.1:{port}");
+    phone.order(&json!({ "do": "account", "name": name, "id": id, "answer": answers() }));
+    phone
+}
+
+#[test]
+fn calls_leave_by_tcp_and_tls_to_addresses_and_to_names_that_must_be_proved() {
+    let scene = Scene::new("transports-out");
+    let authority = Authority::new(&scene, "ours");
+    authority.sign("safe", "safe.test");
+    authority.sign("liar", "elsewhere.test");
+    let (plain, safe, liar) = (free_port(), free_port(), free_port());
+    let names = Names::start(
+        &scene,
+        &[
+            format!("srv-host=_sips._tcp.safe.test,a.safe.test,{safe},1,10"),
+            format!("srv-host=_sips._tcp.liar.test,a.safe.test,{liar},1,10"),
+            "host-record=a.safe.test,127.0.0.1,60".to_owned(),
+        ],
+    );
+    let mut setup = leaving(
+        "bridge trunk:plain",
+        &format!(
+            "[dns]\nservers = [\"{}\"]\n[tls]\nca = \"ours-ca.pem\"\n\n{}{}",
+            names.at,
+            listener("tcp", "127.0.0.1", free_port(), ""),
+            listener("tls", "127.0.0.1", free_port(), "certificate = \"safe.pem\"\nkey = \"safe.key\"\n"),
+        ),
+    );
+    for (name, address) in [
+        ("plain", format!("sip:127.0.0.1:{plain};transport=tcp")),
+        ("address", format!("sip:127.0.0.1:{safe};transport=tls")),
+        ("safe", "sip:safe.test;transport=tls".to_owned()),
+        ("liar", "sip:liar.test;transport=tls".to_owned()),
+    ] {
+        setup.more += &format!(
+            "[[trunks]]\nname = \"{name}\"\n[trunks.out]\nhealth_s = 0\ndestinations = [{{ address = \"{address}\" }}]\n"
+        );
+    }
+    setup.rules = "300 -> bridge trunk:address\n400 -> bridge trunk:safe\n500 -> bridge trunk:liar\n"
+        .to_owned()
+        + &setup.rules;
+    let centre = Centre::start(&scene, &setup);
+    let mut by_tcp = far_end("plain", plain, json!({ "transport": "tcp" }));
+    let shows = |file: &str| {
+        let of = |kind: &str| text(&scene.dir().join(format!("{file}.{kind}")));
+        json!({ "transport": "tls", "cert": of("pem"), "key": of("key") })
+    };
+    let mut by_tls = far_end("safe", safe, shows("safe"));
+    let elsewhere = far_end("liar", liar, shows("liar"));
+    let mut caller = Phone::caller("4930111");
+    talks(&centre, &mut caller, &mut by_tcp, "tcp", "100");
+    talks(&centre, &mut caller, &mut by_tls, "tls", "300");
+    talks(&centre, &mut caller, &mut by_tls, "name", "400");
+    caller.call(&centre, "liar", "500", CALLER_HZ, &[]);
+    let refused = caller.ended("liar");
+    assert_eq!(refused["connected"], false, "{refused}");
+    assert_eq!(elsewhere.count("incoming"), 0, "who does not prove the name that was asked for gets no call");
+    centre.finish();
+}
+
+#[test]
+fn a_phone_learns_its_address_by_stun_on_the_port_of_sip() {
+    let scene = Scene::new("transports-stun");
+    let centre = Centre::start(&scene, &Setup::default());
+    let mut phone = Phone::caller("4930111");
+    phone.order(&json!({ "do": "stun", "server": format!("127.0.0.1:{}", centre.ports.centre) }));
+    let told = phone.hears("stun", s(10), |_| true);
+    assert_eq!(told["status"], 0, "{told}");
+    assert!(told["address"].as_str().is_some_and(|a| a.starts_with("127.0.0.1:")), "{told}");
+    // And the port is SIP's as before.
+    assert_eq!(centre.metric("cordboard_up"), 1.0);
     centre.finish();
 }
 

@@ -23,7 +23,7 @@ fn answers() -> Value {
 }
 
 /// A centre whose every call leaves by `trunks`, described by `more`.
-fn leaving(route: &str, more: &str) -> Setup {
+pub(crate) fn leaving(route: &str, more: &str) -> Setup {
     let mut setup = Setup { more: more.to_owned(), rtp_ports: 1_200, ..Setup::default() };
     setup.rules = format!("200 -> script ivr-support\n* -> {route}");
     setup
@@ -36,7 +36,7 @@ fn trunk(centre: &Centre, name: &str) -> Value {
 
 /// A call of a pjsua2 phone through the centre to a far end, both of whom hear the other, and the far
 /// end's hang-up reaches the caller.
-fn talks(centre: &Centre, caller: &mut Phone, far: &mut Phone, call: &str, number: &str) {
+pub(crate) fn talks(centre: &Centre, caller: &mut Phone, far: &mut Phone, call: &str, number: &str) {
     let there = format!("{}-{}", far.name, far.count("incoming") + 1);
     caller.call(centre, call, number, 1_000, &[700]);
     caller.confirmed(call);

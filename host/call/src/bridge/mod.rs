@@ -5,11 +5,10 @@
 //! without a queue. Called by the shard, which sends what they return. Never chooses an agent.
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
 
 use cordboard_base::{Id, Now};
 use cordboard_media::control;
-use cordboard_sip::endpoint::LegId;
+use cordboard_sip::endpoint::{Flow, LegId};
 
 use crate::Name;
 use crate::center::Party;
@@ -34,8 +33,8 @@ pub struct Ring {
     pub uri: String,
     /// Through which listener and to which address, when the phone registered.
     pub flow: Option<crate::messages::Flow>,
-    /// Addresses of the phone that were not tried, when its URI has a name.
-    pub addresses: VecDeque<SocketAddr>,
+    /// Ways to the phone that were not tried, when its URI has a name.
+    pub addresses: VecDeque<Flow>,
     /// The leg.
     pub party: Party,
 }

@@ -13,7 +13,7 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 
 use cordboard_media::control::{Command, Item};
-use cordboard_sip::endpoint::{Full, Invite, LegId};
+use cordboard_sip::endpoint::{Flow, Full, Invite, LegId};
 use cordboard_sip::sdp::Direction;
 use cordboard_sip::wire::Message;
 
@@ -78,11 +78,11 @@ impl Core {
         loop {
             let Some(dial) = &mut call.dial else { return };
             let hunt = &mut dial.hunt;
-            if let Some(address) = hunt.next_address() {
+            if let Some(to) = hunt.next_address() {
                 let (trunk, uri) = (hunt.at.clone(), hunt.tried.clone().unwrap_or_default());
                 let sent = match &trunk {
-                    Some(trunk) => self.invite_by_trunk(call, trunk, &uri, address),
-                    None => self.invite_address(call, &uri, address),
+                    Some(trunk) => self.invite_by_trunk(call, trunk, &uri, to),
+                    None => self.invite_address(call, &uri, to),
                 };
                 match sent {
                     Ok(()) => return,
@@ -92,9 +92,9 @@ impl Core {
                     Err(bad) => self.note_failure(call, 500, &format!("{uri}: {bad}")),
                 }
             } else if let Some(uri) = hunt.next_destination() {
-                let peer = hunt.at.as_ref().and_then(|trunk| self.trunks.address_of(trunk, &uri, self.now));
+                let peer = hunt.at.as_ref().and_then(|trunk| self.trunks.way_to_peer(trunk, &uri, self.now));
                 let way = match peer {
-                    Some(address) => Way::Known(VecDeque::from([address])),
+                    Some(flow) => Way::Known(VecDeque::from([flow])),
                     None => self.way_to(&uri, Asker::Dial(call.key)),
                 };
                 match way {
@@ -151,7 +151,7 @@ impl Core {
         &mut self,
         call: &mut Call,
         ask: u64,
-        answer: Result<VecDeque<SocketAddr>, String>,
+        answer: Result<VecDeque<Flow>, String>,
     ) {
         let Some(dial) = call.dial.as_mut().filter(|d| d.hunt.waiting == Some(ask)) else { return };
         dial.hunt.waiting = None;
@@ -176,18 +176,19 @@ impl Core {
         }
     }
 
-    fn invite_address(&mut self, call: &mut Call, uri: &str, address: SocketAddr) -> Result<(), Full> {
+    fn invite_address(&mut self, call: &mut Call, uri: &str, to: Flow) -> Result<(), Full> {
         let offered =
             call.caller.offer.as_deref().and_then(|o| cordboard_sip::sdp::agreed(o).ok()).map(|a| a.codec);
         let codecs = center::codecs(call.caller.codec().or(offered), &call.trunk().codecs);
-        let from = self.caller_header(self.config.center_listener, &call.number, &call.name);
+        let from = self.caller_header(to.listener, &call.number, &call.name);
         let mut headers = Self::own_headers(call);
         headers.extend(call.transfer.iter().flat_map(|t| t.headers.clone()));
         let Some(dial) = &mut call.dial else { return Ok(()) };
         let invite = Invite {
-            listener: self.config.center_listener,
+            listener: to.listener,
             target: uri.to_owned(),
-            destination: Some(address),
+            destination: Some(to.remote),
+            connection: to.connection,
             from,
             to: format!("<{uri}>"),
             headers,
@@ -208,14 +209,13 @@ impl Core {
         call: &mut Call,
         trunk: &crate::Name,
         uri: &str,
-        address: SocketAddr,
+        to: Flow,
     ) -> Result<(), Full> {
         let model = self.model.clone();
         let Some((terms, out)) = model.trunk(trunk).and_then(|t| Some((t, t.out.as_ref()?))) else {
             return Err(Full::NoDestination);
         };
-        let listener = self.config.center_listener;
-        let local = self.config.listeners.iter().find(|l| l.id == listener).map(|l| l.local);
+        let local = self.config.listeners.iter().find(|l| l.id == to.listener).map(|l| l.local);
         let who = Who { number: &call.number, name: &call.name, brought: &call.brought };
         let own = Self::own_headers(call);
         let (from, headers) = outgoing::identify(out, who, local.ok_or(Full::NoDestination)?, own);
@@ -226,11 +226,12 @@ impl Core {
         let target = hunt::uri_of(&number, uri);
         dial.ring_only = out.early_media == EarlyMedia::Ring;
         let invite = Invite {
-            listener,
+            listener: to.listener,
             from,
             to: format!("<{target}>"),
             target,
-            destination: Some(address),
+            destination: Some(to.remote),
+            connection: to.connection,
             headers,
             sdp: dial.party.make_offer(&codecs, Direction::SendRecv),
             credentials: super::trunks::credentials(out),

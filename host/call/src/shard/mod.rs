@@ -24,7 +24,7 @@ mod transfer;
 mod trunks;
 mod verbs;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -32,6 +32,7 @@ use cordboard_base::{Id, Now, Random};
 use cordboard_media::clip::Clip;
 use cordboard_media::control;
 use cordboard_sip::endpoint::{self, DialogRecord, End, Event, Flow, LegId, RequestFailure};
+use cordboard_sip::transport::Hop;
 use serde::Serialize;
 use slab::Slab;
 
@@ -95,8 +96,8 @@ pub enum Input {
     Resolved {
         /// The question's number.
         ask: u64,
-        /// Addresses in the order in which they are to be tried, or why there are none.
-        answer: Result<Vec<SocketAddr>, String>,
+        /// Where to send, in the order in which it is to be tried, or why there is nothing.
+        answer: Result<Vec<Hop>, String>,
     },
     /// The clock has reached a deadline.
     Tick,

@@ -4,9 +4,10 @@
 //! registrar and its OPTIONS. Never looks anything up, and keeps no answer: the shell's cache does.
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
 
 use cordboard_media::control;
+use cordboard_sip::endpoint::{Flow, Listener};
+use cordboard_sip::transport::Hop;
 use cordboard_sip::wire::Uri;
 
 use super::call::CallKey;
@@ -33,7 +34,7 @@ pub(super) enum Asker {
 #[derive(Debug)]
 pub(super) enum Way {
     /// To these, in this order.
-    Known(VecDeque<SocketAddr>),
+    Known(VecDeque<Flow>),
     /// It is asked for under this number.
     Asked(u64),
     /// Nowhere, and why.
@@ -41,13 +42,16 @@ pub(super) enum Way {
 }
 
 impl Core {
-    /// The addresses of a URI: at once when its host is one.
+    /// The ways to a URI's host: at once when it is an address.
     pub(super) fn way_to(&mut self, uri: &str, asker: Asker) -> Way {
         match Uri::parse(uri) {
             Err(error) => return Way::Lost(error.to_string()),
             Ok(parsed) => {
-                if let Some(address) = parsed.socket_addr() {
-                    return Way::Known(VecDeque::from([address]));
+                if let Some(hop) = Hop::of(&parsed) {
+                    return match self.flow_to(hop) {
+                        Ok(flow) => Way::Known(VecDeque::from([flow])),
+                        Err(why) => Way::Lost(why),
+                    };
                 }
             }
         }
@@ -59,11 +63,33 @@ impl Core {
         self.out.push(Output::Resolve { ask, uri: uri.to_owned() });
         Way::Asked(ask)
     }
+
+    /// The listener for what a hop asks for, and its address.
+    fn flow_to(&self, hop: Hop) -> Result<Flow, String> {
+        let transport = hop.transport.unwrap_or_default();
+        let v4 = hop.address.is_ipv4();
+        let fits =
+            |l: &&Listener| l.transport == transport && l.local.is_ipv4() == v4 && transport.can_connect();
+        let fitting = self.config.listeners.iter().filter(fits);
+        let family = if v4 { "IPv4" } else { "IPv6" };
+        let listener = fitting
+            .min_by_key(|l| l.id != self.config.center_listener)
+            .ok_or_else(|| format!("[[listeners]] has none that calls by {transport} over {family}"))?;
+        Ok(Flow { listener: listener.id, remote: hop.address, connection: None })
+    }
 }
 
 impl Shard {
-    pub(super) fn resolved(&mut self, ask: u64, answer: Result<Vec<SocketAddr>, String>) {
-        let answer = answer.map(VecDeque::from);
+    pub(super) fn resolved(&mut self, ask: u64, answer: Result<Vec<Hop>, String>) {
+        let answer = answer.and_then(|hops| {
+            // One transport that we lack does not rule the others out.
+            let (ways, lost): (Vec<_>, Vec<_>) =
+                hops.into_iter().map(|hop| self.core.flow_to(hop)).partition(Result::is_ok);
+            match lost.into_iter().next() {
+                Some(Err(why)) if ways.is_empty() => Err(why),
+                _ => Ok(ways.into_iter().flatten().collect::<VecDeque<_>>()),
+            }
+        });
         match self.core.names.remove(&ask) {
             None => {}
             Some(Asker::Dial(key)) => self.with(key, |core, call| core.dial_resolved(call, ask, answer)),

@@ -14,7 +14,7 @@ use std::net::SocketAddr;
 
 use cordboard_base::Id;
 use cordboard_media::control::{self, Command};
-use cordboard_sip::endpoint::{End, Invite, LegId};
+use cordboard_sip::endpoint::{End, Flow, Invite, LegId};
 use cordboard_sip::sdp::Direction;
 use cordboard_sip::wire::Message;
 
@@ -91,7 +91,7 @@ impl Core {
                 agent: agent.agent,
                 uri: agent.uri,
                 flow: agent.flow,
-                addresses: std::collections::VecDeque::new(),
+                addresses: VecDeque::new(),
                 party,
             });
         }
@@ -112,7 +112,7 @@ impl Core {
         let Some(ring) = call.round.as_mut().and_then(|r| r.by_media(media)) else { return };
         ring.party.address = Some(address);
         if let Some(flow) = ring.flow {
-            return self.ring_at(call, media, flow.remote);
+            return self.ring_at(call, media, flow);
         }
         let uri = ring.uri.clone();
         match self.way_to(&uri, Asker::Ring(call.key, media)) {
@@ -127,7 +127,7 @@ impl Core {
         &mut self,
         call: &mut Call,
         media: control::LegId,
-        answer: Result<VecDeque<SocketAddr>, String>,
+        answer: Result<VecDeque<Flow>, String>,
     ) {
         let Some(ring) = call.round.as_mut().and_then(|r| r.by_media(media)) else { return };
         match answer {
@@ -145,7 +145,7 @@ impl Core {
         }
     }
 
-    fn ring_at(&mut self, call: &mut Call, media: control::LegId, at: SocketAddr) {
+    fn ring_at(&mut self, call: &mut Call, media: control::LegId, at: Flow) {
         let codecs = center::codecs(call.caller.codec(), &call.trunk().codecs);
         let Some(round) = &mut call.round else { return };
         let workgroup = round.workgroup.to_string();
@@ -153,13 +153,12 @@ impl Core {
         let Some(ring) = round.by_media(media) else { return };
         let sdp = ring.party.make_offer(&codecs, Direction::SendRecv);
         let (token, agent) = (ring.token, ring.agent.clone());
-        let listener = ring.flow.map_or(self.config.center_listener, |f| f.listener);
         let invite = Invite {
-            listener,
+            listener: at.listener,
             target: ring.uri.clone(),
-            destination: Some(at),
-            connection: ring.flow.and_then(|f| f.connection),
-            from: self.caller_header(listener, &call.number, &call.name),
+            destination: Some(at.remote),
+            connection: at.connection,
+            from: self.caller_header(at.listener, &call.number, &call.name),
             to: format!("<{}>", ring.uri),
             headers: vec![
                 ("Max-Forwards".to_owned(), call.hops.to_string()),

@@ -207,7 +207,7 @@ impl Core {
         match contact {
             Some(contact) => {
                 let expires_s = asked(&contact).clamp(PEER_EXPIRES_S.0, PEER_EXPIRES_S.1);
-                self.bind_peer(&trunk.name, contact.uri, source.remote, expires_s);
+                self.bind_peer(&trunk.name, contact.uri, source, expires_s);
             }
             // Nothing but contacts that end: it leaves. No contact at all asks what is bound.
             None if star || request.contacts().next().is_some() => self.unbind_peer(&trunk.name),
@@ -239,6 +239,7 @@ impl Core {
         self.endpoint.flow_closed(self.now, flow);
         self.pump();
         flow.connection.map(|n| self.proved.remove(&n));
+        flow.connection.inspect(|n| self.peer_cut_off(*n));
         if flow.connection.is_some_and(|n| self.registered.remove(&n)) {
             self.envelope(None, Vec::new(), ToDomain::FlowClosed(flow));
         }

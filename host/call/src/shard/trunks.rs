@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 
 use cordboard_base::{Map, Now, TimerId, ms, secs};
-use cordboard_sip::endpoint::{OutRequest, RequestFailure};
+use cordboard_sip::endpoint::{Flow, OutRequest, RequestFailure, Transport};
 use cordboard_sip::wire::{Message, Uri};
 use serde::{Deserialize, Serialize};
 
@@ -79,7 +79,7 @@ pub(super) struct Bound {
     pub(super) contact: String,
     /// The same without its user, to be dialled.
     uri: String,
-    from: SocketAddr,
+    from: Flow,
     until_ns: u64,
 }
 
@@ -115,8 +115,8 @@ impl Trunks {
         self.bound.get(trunk).filter(|b| b.until_ns > now.mono_ns)
     }
 
-    /// The address of a peer that has registered, when `uri` is its own.
-    pub(super) fn address_of(&self, trunk: &Name, uri: &str, now: Now) -> Option<SocketAddr> {
+    /// The way to a peer that has registered, when `uri` is its own: back on the connection that it came by.
+    pub(super) fn way_to_peer(&self, trunk: &Name, uri: &str, now: Now) -> Option<Flow> {
         self.bound(trunk, now).filter(|b| b.uri == uri).map(|b| b.from)
     }
 
@@ -302,16 +302,16 @@ impl Core {
 
     // ---- Peers that register here ----
 
-    pub(super) fn bind_peer(&mut self, trunk: &Name, contact: &str, from: SocketAddr, expires_s: u32) {
+    pub(super) fn bind_peer(&mut self, trunk: &Name, contact: &str, from: Flow, expires_s: u32) {
         let new = !self.trunks.bound.contains_key(trunk);
         self.forget_peer(trunk);
         let uri = without_user(contact);
         let until_ns = self.now.after_ns(secs(expires_s.into()));
         let bound = Bound { contact: contact.to_owned(), uri, from, until_ns };
         self.trunks.bound.insert(trunk.clone(), bound);
-        self.trunks.bound_at.insert(from, trunk.clone());
+        self.trunks.bound_at.insert(from.remote, trunk.clone());
         if new {
-            let text = format!("trunk {trunk}: its peer has registered from {from}");
+            let text = format!("trunk {trunk}: its peer has registered from {}", from.remote);
             self.out.push(Output::Notice { well: true, text });
         }
     }
@@ -325,10 +325,17 @@ impl Core {
 
     fn forget_peer(&mut self, trunk: &Name) -> bool {
         let Some(old) = self.trunks.bound.remove(trunk) else { return false };
-        if self.trunks.bound_at.get(&old.from) == Some(trunk) {
-            self.trunks.bound_at.remove(&old.from);
+        if self.trunks.bound_at.get(&old.from.remote) == Some(trunk) {
+            self.trunks.bound_at.remove(&old.from.remote);
         }
         true
+    }
+
+    /// A connection is gone: the peer that registered over it cannot be reached until it comes again.
+    pub(super) fn peer_cut_off(&mut self, connection: u64) {
+        let mut bound = self.trunks.bound.iter();
+        let cut = bound.find(|(_, b)| b.from.connection == Some(connection)).map(|(name, _)| name.clone());
+        cut.inspect(|trunk| self.unbind_peer(trunk));
     }
 
     // ---- Requests of our own ----
@@ -344,7 +351,7 @@ impl Core {
     }
 
     /// Where the registrar is. After failures its addresses are tried in turn.
-    pub(super) fn register_resolved(&mut self, id: u64, answer: Result<VecDeque<SocketAddr>, String>) {
+    pub(super) fn register_resolved(&mut self, id: u64, answer: Result<VecDeque<Flow>, String>) {
         let Some(registration) = self.trunks.states.get(&id).and_then(|s| s.registration.as_ref()) else {
             return;
         };
@@ -358,10 +365,14 @@ impl Core {
         }
     }
 
-    fn send_register_to(&mut self, id: u64, at: SocketAddr) {
-        let listener = self.config.center_listener;
-        let Some(local) = self.config.listeners.iter().find(|l| l.id == listener).map(|l| l.local) else {
-            return;
+    fn send_register_to(&mut self, id: u64, at: Flow) {
+        let Some(listener) = self.config.listeners.iter().find(|l| l.id == at.listener) else { return };
+        // What comes for the contact comes by the same transport.
+        let (local, transport) = (listener.local, listener.transport);
+        let by = if transport == Transport::Udp {
+            String::new()
+        } else {
+            format!(";transport={}", transport.param())
         };
         let Some(state) = self.trunks.states.get_mut(&id) else { return };
         let (Some(terms), Some(registration)) = (&state.out.register, &mut state.registration) else {
@@ -374,9 +385,9 @@ impl Core {
         let aor = format!("<sip:{user}@{host}>");
         let contact = if terms.bulk {
             // RFC 6140 5.2: no user, and all numbers at once.
-            format!("<sip:{local};bnc>")
+            format!("<sip:{local};bnc{by}>")
         } else {
-            format!("<sip:{user}@{local};line={}>", state.line)
+            format!("<sip:{user}@{local};line={}{by}>", state.line)
         };
         let mut headers =
             vec![("Contact".to_owned(), contact), ("Expires".to_owned(), request.expires_s.to_string())];
@@ -384,10 +395,10 @@ impl Core {
             headers.extend(["Require", "Proxy-Require"].map(|n| (n.to_owned(), "gin".to_owned())));
         }
         let request = OutRequest {
-            listener,
+            listener: at.listener,
             method: "REGISTER".to_owned(),
             target: terms.registrar.clone(),
-            destination: Some(at),
+            destination: Some(at.remote),
             from: aor.clone(),
             to: aor,
             call_id: Some(request.call_id),
@@ -412,29 +423,24 @@ impl Core {
     }
 
     /// Where a destination is: the first of its addresses speaks for it.
-    pub(super) fn probe_resolved(
-        &mut self,
-        id: u64,
-        at: usize,
-        answer: Result<VecDeque<SocketAddr>, String>,
-    ) {
+    pub(super) fn probe_resolved(&mut self, id: u64, at: usize, answer: Result<VecDeque<Flow>, String>) {
         match answer.ok().and_then(|mut addresses| addresses.pop_front()) {
             Some(to) => self.send_probe_to(id, at, to),
             None => self.peer_failed(id, at, 0, None),
         }
     }
 
-    fn send_probe_to(&mut self, id: u64, at: usize, to: SocketAddr) {
-        let listener = self.config.center_listener;
-        let from = self.caller_header(listener, "cordboard", "");
+    fn send_probe_to(&mut self, id: u64, at: usize, to: Flow) {
+        let from = self.caller_header(to.listener, "cordboard", "");
         let Some(state) = self.trunks.states.get(&id) else { return };
         let Some(target) = state.out.destinations.get(at).map(|d| d.uri.clone()) else { return };
         let request = OutRequest {
-            listener,
+            listener: to.listener,
             method: "OPTIONS".to_owned(),
             to: format!("<{target}>"),
             target,
-            destination: Some(to),
+            destination: Some(to.remote),
+            connection: to.connection,
             from,
             headers: vec![("Accept".to_owned(), "application/sdp".to_owned())],
             credentials: credentials(&state.out),
@@ -613,7 +619,7 @@ impl Core {
                 refused,
                 out,
                 out_full,
-                peer: self.trunks.bound(&trunk.name, now).map(|b| b.from.to_string()),
+                peer: self.trunks.bound(&trunk.name, now).map(|b| b.from.remote.to_string()),
                 registration: state.and_then(|s| s.registration.as_ref()).map(|r| registration_view(r, now)),
                 destinations: state.map_or_else(Vec::new, |s| {
                     let of = |(d, p): (&crate::trunk::terms::Destination, &Peer)| DestinationView {

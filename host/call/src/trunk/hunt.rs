@@ -5,9 +5,9 @@
 //! serve has the call. Asked by the shard; sends nothing.
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
 
 use cordboard_base::Random;
+use cordboard_sip::endpoint::Flow;
 use cordboard_sip::wire::Uri;
 
 use super::terms::Destination;
@@ -71,8 +71,8 @@ pub struct Hunt {
     pub left: VecDeque<String>,
     /// The one that is being tried.
     pub tried: Option<String>,
-    /// Its addresses that were not tried.
-    pub addresses: VecDeque<SocketAddr>,
+    /// The ways to it that were not tried.
+    pub addresses: VecDeque<Flow>,
     /// The number of the question for them.
     pub waiting: Option<u64>,
     attempts: u32,
@@ -108,7 +108,7 @@ impl Hunt {
     }
 
     /// The next address of that destination; none, ever, when too many were tried.
-    pub fn next_address(&mut self) -> Option<SocketAddr> {
+    pub fn next_address(&mut self) -> Option<Flow> {
         if self.attempts >= MAX_ATTEMPTS {
             self.trunks.clear();
             self.left.clear();

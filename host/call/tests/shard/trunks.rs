@@ -9,6 +9,7 @@ use cordboard_call::trunk::terms::{
     Credentials, Destination, EarlyMedia, Health, Identity, Outbound, Register,
 };
 use cordboard_sip::endpoint::{Event, TxnId};
+use cordboard_sip::transport::{Hop, Transport};
 use cordboard_sip::wire::{Message, Method, Name};
 
 use crate::world::{CALLER, SHARD, World, agent_at, model};
@@ -392,7 +393,8 @@ fn resolves(w: &mut World, name: &str, peers: &[usize]) {
     let answer = if peers.is_empty() {
         Err(format!("{name}: DNS knows no such host"))
     } else {
-        Ok(peers.iter().map(|n| agent_at(*n)).collect())
+        let hop = |n: &usize| Hop { address: agent_at(*n), transport: Some(Transport::Udp) };
+        Ok(peers.iter().map(hop).collect())
     };
     w.input(Input::Resolved { ask, answer });
     w.run();

@@ -57,6 +57,9 @@ const READERS_A_TURN: usize = 64;
 /// How long a peer may take nothing of what waits for it.
 const STALL_MS: u64 = 30_000;
 /// When accepting failed for want of descriptors.
+/// Names from DNS that are kept for connections to come; when there are more all are forgotten, and the next
+/// resolution brings back what is needed.
+const MAX_RESOLVED: usize = 4_096;
 const ACCEPT_AGAIN_MS: u64 = 100;
 
 /// Why the connections wake up.
@@ -83,6 +86,7 @@ pub struct Connections {
     limits: Limits,
     client: Option<Arc<ClientConfig>>,
     server_names: Map<SocketAddr, Arc<str>>,
+    resolved_names: Map<SocketAddr, Arc<str>>,
     listeners: Vec<Listener>,
     connections: Slab<Connection>,
     serial: u64,
@@ -109,6 +113,7 @@ impl Connections {
             limits: Limits::default(),
             client: None,
             server_names: Map::default(),
+            resolved_names: Map::default(),
             listeners: Vec::new(),
             connections: Slab::new(),
             serial: 0,
@@ -159,6 +164,15 @@ impl Connections {
                 listener.listen.origins = origins.clone();
             }
         }
+    }
+
+    /// Says what an address must prove when we connect to it by TLS, when no configured name speaks for it:
+    /// the name that was asked for when DNS gave the address (RFC 5922 4).
+    pub fn expect(&mut self, address: SocketAddr, name: &str) {
+        if self.resolved_names.len() >= MAX_RESOLVED {
+            self.resolved_names.clear();
+        }
+        self.resolved_names.insert(address, Arc::from(name));
     }
 
     /// Notes an event of the poll; false when it is none of ours.
@@ -421,7 +435,8 @@ impl Connections {
         let listener =
             self.listeners.iter().find(|l| l.listen.listener == flow.listener).ok_or(Closed::NoWay)?;
         let (transport, local) = (listener.listen.transport, listener.listen.address);
-        let name = self.server_names.get(&flow.remote).cloned().filter(|_| transport.is_secure());
+        let name = self.server_names.get(&flow.remote).or_else(|| self.resolved_names.get(&flow.remote));
+        let name = name.cloned().filter(|_| transport.is_secure());
         if let Some(number) = self.by_peer.get(&(transport, flow.remote, name.clone())).copied()
             && self.connection(number).is_some()
         {

@@ -10,6 +10,7 @@ use cordboard_call::model::{
     Agent, Fallback, Limits, Model, Phone, Qualify, Tenant as ModelTenant, Workgroup,
 };
 use cordboard_sip::defence::Settings as Defence;
+use cordboard_sip::transport::Transport;
 use sha2::{Digest, Sha256};
 use toml::de::DeTable;
 
@@ -33,6 +34,8 @@ pub(super) struct Places {
     pub(super) tenants: Vec<TenantPlaces>,
     /// Names of tenants that trunks refer to.
     pub(super) tenant_names: Vec<At<String>>,
+    /// What calls can leave by.
+    pub(super) transports: Vec<Transport>,
 }
 
 /// Names within a tenant that must exist.
@@ -74,6 +77,8 @@ fn read<'s>(
     let tls = transports::read_tls(&root);
     let taken = [("listen.centre", listen.centre), ("listen.redirect", listen.redirect)];
     let listeners = transports::read_listeners(&root, &tls, listen.advertised, &taken);
+    places.transports = vec![Transport::Udp];
+    places.transports.extend(listeners.iter().map(|l| l.transport).filter(|t| t.can_connect()));
     let node = root.text("node").map_or_else(|| name("cordboard"), |n| name(&n.value));
     let mut roles: Vec<Role> = Vec::new();
     for role in root.texts("roles") {

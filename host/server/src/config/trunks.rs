@@ -10,6 +10,7 @@ use cordboard_call::trunk::terms::{
 };
 use cordboard_sip::resolve::Request;
 use cordboard_sip::sdp::Codec;
+use cordboard_sip::transport::Transport;
 use cordboard_sip::wire::Uri;
 
 use super::load::{Places, name};
@@ -118,7 +119,7 @@ fn outbound(
     let mut destinations: Vec<Destination> = Vec::new();
     for d in s.sections("destinations") {
         let address = d.required("address", "a SIP URI without a user, such as \"sip:192.0.2.10:5060\"");
-        let uri = peer(&d, "address", &address);
+        let uri = peer(&d, "address", &address, places);
         if destinations.iter().any(|other| other.uri == uri && !uri.is_empty()) {
             d.problem("address", format!("{uri:?} is there twice"));
         }
@@ -143,7 +144,7 @@ fn outbound(
     let tenants = s.texts("tenants");
     places.tenant_names.extend(tenants.iter().cloned());
     let credentials = credentials(s);
-    let register = register(s, credentials.as_ref());
+    let register = register(s, credentials.as_ref(), places);
     let from = user(s, "from");
     let domain = s.parsed("domain", "a host name or an address, such as \"carrier.example\"", |text| {
         Uri::parse(&format!("sip:{text}"))
@@ -183,7 +184,7 @@ fn outbound(
 }
 
 /// A peer's URI: no user, no headers, and a way that this node has.
-fn peer(s: &Section<'_, '_>, key: &'static str, text: &At<String>) -> String {
+fn peer(s: &Section<'_, '_>, key: &'static str, text: &At<String>, places: &Places) -> String {
     let uri = Uri::parse(&text.value);
     let fits = uri.is_ok_and(|u| u.is_sip() && u.user.is_none() && u.headers.is_empty());
     if text.value.is_empty() {
@@ -198,12 +199,17 @@ fn peer(s: &Section<'_, '_>, key: &'static str, text: &At<String>) -> String {
             ),
         );
     } else if let Ok(uri) = uri {
-        let by_udp = uri.scheme.eq_ignore_ascii_case("sip")
-            && uri.param("transport").is_none_or(|t| t.eq_ignore_ascii_case("udp"));
+        let secure = uri.scheme.eq_ignore_ascii_case("sips");
+        let named = uri.param("transport").and_then(Transport::named).unwrap_or_default();
+        let by = if secure { named.secured() } else { named };
         if let Err(why) = Request::of_uri(&uri) {
             s.problem(key, format!("{:?} cannot be reached: {why}", text.value));
-        } else if !by_udp {
-            s.problem(key, format!("{:?} cannot be reached: calls leave by UDP in this version", text.value));
+        } else if !places.transports.contains(&by) {
+            let lacks = format!(
+                "{:?} cannot be reached: it wants {by}, and no [[listeners]] can call by that",
+                text.value
+            );
+            s.problem(key, lacks);
         }
     }
     text.value.clone()
@@ -256,14 +262,14 @@ fn credentials(s: &Section<'_, '_>) -> Option<Credentials> {
     }
 }
 
-fn register(out: &Section<'_, '_>, credentials: Option<&Credentials>) -> Option<Register> {
+fn register(out: &Section<'_, '_>, credentials: Option<&Credentials>, places: &Places) -> Option<Register> {
     let s = out.section("register");
     if !s.is_present() {
         return None;
     }
     let text = s.required("registrar", "the registrar's SIP URI without a user, such as \"sip:192.0.2.10\"");
     let proxy = s.text("proxy");
-    let proxy = proxy.map(|p| peer(&s, "proxy", &p));
+    let proxy = proxy.map(|p| peer(&s, "proxy", &p, places));
     // With a proxy the registrar is a name that only the proxy has to know.
     let registrar = if proxy.is_some() {
         if Uri::parse(&text.value).is_ok_and(|u| !u.is_sip() || u.user.is_some()) {
@@ -271,7 +277,7 @@ fn register(out: &Section<'_, '_>, credentials: Option<&Credentials>) -> Option<
         }
         text.value.clone()
     } else {
-        peer(&s, "registrar", &text)
+        peer(&s, "registrar", &text, places)
     };
     let user = user(&s, "user").or_else(|| credentials.map(|c| c.user.clone()));
     if user.is_none() {

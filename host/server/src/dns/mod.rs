@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use cordboard_base::Random;
-use cordboard_sip::resolve::{Abilities, Answer, Question, Request, Resolution, Step};
+use cordboard_sip::resolve::{Abilities, Answer, Question, Request, Resolution, Step, Target};
 use cordboard_sip::wire::Uri;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket};
@@ -81,9 +81,9 @@ impl Dns {
         }
     }
 
-    /// Resolves a URI and tells the outcome: addresses in the order in which they are to be tried, or why
+    /// Resolves a URI and tells the outcome: targets in the order in which they are to be tried, or why
     /// there are none.
-    pub fn resolve(&self, uri: String, told: impl FnOnce(Result<Vec<SocketAddr>, String>) + Send + 'static) {
+    pub fn resolve(&self, uri: String, told: impl FnOnce(Result<Vec<Target>, String>) + Send + 'static) {
         let Ok(permit) = self.room.clone().try_acquire_owned() else {
             return told(Err("too many names are being resolved: try again later".to_owned()));
         };
@@ -96,14 +96,14 @@ impl Dns {
         });
     }
 
-    async fn targets(&self, uri: &str) -> Result<Vec<SocketAddr>, String> {
+    async fn targets(&self, uri: &str) -> Result<Vec<Target>, String> {
         let parsed = Uri::parse(uri).map_err(|e| e.to_string())?;
         let request = Request::of_uri(&parsed).map_err(|e| e.to_string())?;
         let mut random = crate::shell::entropy();
         let (mut resolution, mut step) = Resolution::start(&request, &self.abilities);
         loop {
             let questions = match step {
-                Step::Done(Ok(targets)) => return Ok(targets.all().iter().map(|t| t.address).collect()),
+                Step::Done(Ok(targets)) => return Ok(targets.all().to_vec()),
                 Step::Done(Err(why)) => return Err(format!("{}: {why}", parsed.host)),
                 // A question that got lost would be waited for without end.
                 Step::Ask(questions) if questions.is_empty() => {

@@ -51,8 +51,14 @@ const INBOX: usize = 262_144;
 
 /// What the centre can send with, and to.
 fn abilities(config: &Config) -> cordboard_sip::resolve::Abilities {
-    let v6 = config.listen.centre.is_ipv6();
-    cordboard_sip::resolve::Abilities { v4: !v6, v6, ..cordboard_sip::resolve::Abilities::default() }
+    let more = || config.listeners.iter();
+    let has = |v6: bool| config.listen.centre.is_ipv6() == v6 || more().any(|l| l.address.is_ipv6() == v6);
+    let usual = cordboard_sip::resolve::Abilities::default();
+    let by = |wanted: Transport| more().any(|l| l.transport == wanted);
+    let mut transports = usual.transports;
+    transports.extend(by(Transport::Tcp).then_some(Transport::Tcp));
+    transports.extend(by(Transport::Tls).then_some(Transport::Tls));
+    cordboard_sip::resolve::Abilities { transports, v4: has(false), v6: has(true), ..usual }
 }
 
 impl Node {

@@ -5,7 +5,6 @@
 //! what is already in the house goes on. The inbox is always emptied.
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -31,6 +30,8 @@ use cordboard_net::stream::{self, Connections};
 use cordboard_net::udp::Port;
 use cordboard_sip::endpoint::{DialogRecord, Flow};
 use cordboard_sip::redirect::{Key, Plain, answer_503};
+use cordboard_sip::resolve::Target;
+use cordboard_sip::transport::Hop;
 use cordboard_sip::wire::Message;
 use mio::{Events, Poll, Token};
 
@@ -50,7 +51,7 @@ pub enum ShardMail {
     /// From the router plugin.
     Routed(u64, Result<Route, Fault>),
     /// From DNS.
-    Resolved(u64, Result<Vec<SocketAddr>, String>),
+    Resolved(u64, Result<Vec<Target>, String>),
     /// From a script.
     Script(ScriptId, FromScript),
     /// From the redirect role, of one batch.
@@ -366,7 +367,14 @@ impl<P: Plugins> Loop<P> {
                 }
             }
             ShardMail::Routed(ask, answer) => self.shard.handle(now, Input::Routed { ask, answer }, out),
-            ShardMail::Resolved(ask, answer) => self.shard.handle(now, Input::Resolved { ask, answer }, out),
+            ShardMail::Resolved(ask, answer) => {
+                for target in answer.iter().flatten().filter(|t| t.transport.is_secure()) {
+                    self.sockets.expect(target.address, &target.server_name);
+                }
+                let hop = |t: Target| Hop { address: t.address, transport: Some(t.transport) };
+                let answer = answer.map(|targets| targets.into_iter().map(hop).collect());
+                self.shard.handle(now, Input::Resolved { ask, answer }, out);
+            }
             ShardMail::Script(script, from) => self.shard.handle(now, Input::Script(script, from), out),
             ShardMail::Notes(notes) => {
                 for note in notes {

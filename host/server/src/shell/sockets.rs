@@ -12,6 +12,7 @@ use cordboard_call::shard::Input;
 use cordboard_net::stream::{self, Connections};
 use cordboard_net::udp::{self, BATCH, Port};
 use cordboard_sip::endpoint::Flow;
+use cordboard_sip::stream::stun;
 use cordboard_sip::transport::Transport;
 use mio::event::Event;
 use mio::{Interest, Poll, Token};
@@ -136,6 +137,11 @@ impl Sockets {
         self.connections.next_deadline_ns()
     }
 
+    /// The name that an address must prove (see [`Connections::expect`]).
+    pub(super) fn expect(&mut self, address: SocketAddr, name: &str) {
+        self.connections.expect(address, name);
+    }
+
     /// New certificates and limits.
     pub(super) fn renew(&mut self, renewal: stream::Renewal) {
         self.connections.renew(renewal);
@@ -161,7 +167,16 @@ impl Socket {
         let listener = self.listener;
         let at = Some((Transport::Udp, self.port.local_addr()));
         for _ in 0..READ_ROUNDS {
+            let room = self.sending.len() + BATCH;
+            let waiting = &mut self.sending;
             let got = self.port.recv_batch(|from, bytes| {
+                if stun::is_stun(bytes) {
+                    // No more answers than there were questions in one reading: a flood ends here.
+                    if waiting.len() < room {
+                        waiting.extend(stun::answer(bytes, from).map(|answer| (from, answer)));
+                    }
+                    return;
+                }
                 let bytes = Bytes::copy_from_slice(bytes);
                 each(at, Input::Datagram { flow: Flow::udp(listener, from), bytes });
             });
