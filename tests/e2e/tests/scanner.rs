@@ -1,6 +1,5 @@
 //! Who must not get through, and what it may not cost others: scanners, guessers, floods of strangers and of
-//! a trunk that is far above its limit. Only svmap can be told its own address; svwar and svcrack call
-//! themselves alike and would come from the carrier's.
+//! a trunk that is far above its limit.
 
 use std::net::UdpSocket;
 use std::process::{Command, Stdio};
@@ -64,6 +63,34 @@ fn sipvicious_gets_nothing_at_any_listener_and_calls_go_on() {
     phone.hang_up("c");
     phone.ended("c");
     let _ = centre.record();
+    centre.finish();
+}
+
+#[test]
+fn sipvicious_learns_no_extension_and_no_password_even_when_it_guesses_right() {
+    let scene = Scene::new("sipvicious-guesses");
+    let centre = centre(&scene);
+    let port = centre.ports.centre.to_string();
+    let words = |name: &str, words: &[&str]| {
+        let file = scene.dir().join(name);
+        std::fs::write(&file, words.join("\n") + "\n").expect("a dictionary");
+        file.display().to_string()
+    };
+    let names = words("names", &["bob", "alice", "carol"]);
+    let passwords = words("passwords", &["1234", "secret-alice", "password"]);
+    let own = ["-b", SCANNER, "-x", SCANNER, "-p", &port, "--maximumtime", "3"];
+    for (program, more) in [
+        ("svwar", ["-d", &names, "-m", "REGISTER", "--force"].as_slice()),
+        ("svwar", &["-d", &names, "-m", "INVITE", "--force"]),
+        ("svcrack", &["-u", "alice", "-d", &passwords, "--domain", "acme"]),
+    ] {
+        let said = sipvicious(program, &[&own, more, &["127.0.0.1"]].concat());
+        // A table of what was found has the extension between bars.
+        let found = said.lines().any(|l| l.starts_with('|') && l.contains("alice"));
+        assert!(!found && !said.contains("secret-alice"), "{program} has learnt something:\n{said}");
+        assert_eq!(banned(&centre), [SCANNER], "{program}:\n{said}");
+        assert!(centre.cli(&["unban", SCANNER]).status.success());
+    }
     centre.finish();
 }
 

@@ -254,6 +254,46 @@ fn a_trunk_s_caps_hold_inward_with_a_time_to_come_back() {
     centre.finish();
 }
 
+/// Offered ten times what it may take, a trunk gets what it may take, and a time to come back for the rest.
+#[test]
+fn ten_times_the_capacity_leaves_the_capacity_served() {
+    const CAPACITY: u32 = 40;
+    const SECONDS: u32 = 6;
+    let scene = Scene::new("trunk-overload");
+    let port = free_port();
+    let mut setup = leaving(
+        "bridge trunk:far",
+        &format!(
+            "[[trunks]]\nname = \"far\"\n[trunks.out]\nhealth_s = 0\ndestinations = [{{ address = \"sip:127.0.0.1:{port}\" }}]\n"
+        ),
+    );
+    setup.edits.push(("max_calls_per_s = 1000".into(), format!("max_calls_per_s = {CAPACITY}")));
+    let centre = Centre::start(&scene, &setup);
+    let _far = Sipp::run(&scene, "far", port, &["-sn".into(), "uas".into(), "127.0.0.1".into()]);
+    let calls = 10 * CAPACITY * SECONDS;
+    let scenario = cordboard_e2e::place::beside("sipp/overload.xml").display().to_string();
+    let (number, rate) = (calls.to_string(), (10 * CAPACITY).to_string());
+    let at = format!("127.0.0.1:{}", centre.ports.centre);
+    let args = ["-sf", &scenario, "-s", "100", "-m", &number, "-r", &rate, "-d", "300", "-l", "3000", &at];
+    let load = Sipp::run(&scene, "load", free_port(), &args.map(str::to_owned));
+    let done = eventually("SIPp has ended every call", s(60), || {
+        let (well, failed) = (load.figure("SuccessfulCall(C)")?, load.figure("FailedCall(C)")?);
+        (well + failed >= u64::from(calls)).then_some((well, failed))
+    });
+    assert_eq!(done, (u64::from(calls), 0), "each was served, or refused with a time to come back");
+    let (served, refused) = (load.figure("GenericCounter1(C)"), load.figure("GenericCounter2(C)"));
+    let (served, refused) = (served.expect("a counter"), refused.expect("a counter"));
+    assert_eq!(served + refused, u64::from(calls));
+    // The bucket of one second is full at the beginning; the machine may be slow to offer the rest.
+    let fair = u64::from(CAPACITY * SECONDS);
+    assert!(
+        (fair * 9 / 10..=fair * 13 / 10).contains(&served),
+        "{served} of {calls} were served, {fair} is fair"
+    );
+    assert_eq!(centre.records(served as usize).len(), served as usize);
+    centre.finish();
+}
+
 #[test]
 fn names_are_resolved_by_naptr_and_srv_with_failover_and_a_cache() {
     let scene = Scene::new("trunk-dns");
