@@ -72,6 +72,9 @@ pub struct Trunk {
     /// Names in lower case: who has proved one by a certificate may send calls too, from anywhere.
     #[serde(default)]
     pub certificates: Vec<String>,
+    /// It belongs to our trust domain (RFC 3325 2.4): the identity that it asserts of a caller is believed.
+    #[serde(default)]
+    pub trusted: bool,
     /// The tenant of a number that no tenant claims.
     pub tenant: Option<Name>,
     /// Calls at once, in and out together; one more in gets 503, one more out tries the next trunk.
@@ -103,6 +106,7 @@ impl Default for Trunk {
             name: Name::from(""),
             sources: Vec::new(),
             certificates: Vec::new(),
+            trusted: false,
             tenant: None,
             max_calls: 1_000,
             max_calls_per_s: 200,

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use cordboard::config::{self, Config, Overrides, Problems, Role};
+use cordboard_call::trunk::terms::{Identity, IdentityUris};
 
 const GOOD: &str = r#"
 roles = ["redirect", "centre", "domain"]
@@ -278,12 +279,14 @@ fn a_trunk_that_calls_leave_by_is_read_whole() {
     let out = r#"
 [[trunks]]
 name = "out"
+trusted = true
 caller = ["0* -> +49*"]
 [trunks.out]
 destinations = [{ address = "sip:192.0.2.10", weight = 3 }, { address = "sip:carrier.example;transport=udp", priority = 2 }]
 user = "acme"
 password = "secret"
 identity = "asserted"
+identity_uris = "both"
 called = ["+* -> 00*"]
 add_headers = { "X-Account" = "7" }
 early_media = "ring"
@@ -304,6 +307,8 @@ servers = ["127.0.0.1:5353", "::1"]
     let terms = carrier.out.as_ref().unwrap();
     assert_eq!((terms.destinations[0].weight, terms.destinations[1].priority), (3, 2));
     assert_eq!((terms.silent_ms, terms.max_calls, terms.health), (1_500, 1_000, None));
+    assert_eq!((terms.identity, terms.identity_uris), (Identity::Asserted, IdentityUris::Both));
+    assert!(carrier.trusted && !pbx.trusted);
     let register = terms.register.as_ref().unwrap();
     assert_eq!((register.user.as_str(), register.expires_s, register.bulk), ("acme", 3_600, false));
     assert_eq!(pbx.peer.as_ref().map(|p| (p.user.as_str(), p.realm.as_str())), Some(("pbx", "pbx")));

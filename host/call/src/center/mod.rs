@@ -184,7 +184,17 @@ pub fn from_header_at(number: &str, name: &str, host: &str) -> String {
     if number.is_empty() {
         return "\"Anonymous\" <sip:anonymous@anonymous.invalid>".to_owned();
     }
-    let mut text = String::with_capacity(number.len() + name.len() + 40);
+    let mut uri = "sip:".to_owned();
+    escape_user(&mut uri, number);
+    uri.push('@');
+    uri.push_str(host);
+    name_addr(name, &uri)
+}
+
+/// A name-addr (RFC 3261 25.1); `name` may hold anything, and is left out when it is empty.
+#[must_use]
+pub fn name_addr(name: &str, uri: &str) -> String {
+    let mut text = String::with_capacity(uri.len() + name.len() + 8);
     if !name.is_empty() {
         text.push('"');
         for c in name.chars().filter(|c| !c.is_control()) {
@@ -195,10 +205,8 @@ pub fn from_header_at(number: &str, name: &str, host: &str) -> String {
         }
         text.push_str("\" ");
     }
-    text.push_str("<sip:");
-    escape_user(&mut text, number);
-    text.push('@');
-    text.push_str(host);
+    text.push('<');
+    text.push_str(uri);
     text.push('>');
     text
 }

@@ -59,8 +59,9 @@ impl Shard {
         caller.leg = Some(leg);
         caller.offer = offer;
         let by = &model.trunks[admitted.trunk as usize];
-        let mut who = trunk::caller(request, &by.pass_headers);
+        let mut who = trunk::identity::caller(request, by.trusted);
         who.number = trunk::rules::normalised(&by.caller, who.number);
+        let (number, name) = who.shown();
         let brought = trunk::brought(request, &model);
         let interaction = cordboard_base::Id::new(core.now, &mut core.random);
         let call = entry.insert(Box::new(Call {
@@ -72,8 +73,9 @@ impl Shard {
             station: Station::Trunk,
             began: core.now,
             caller,
-            number: who.number,
-            name: who.name,
+            number: number.to_owned(),
+            name: name.to_owned(),
+            who,
             called: admitted.called,
             call_id: request.call_id().to_owned(),
             brought,
@@ -164,6 +166,11 @@ impl Core {
             attributes: Attributes::new(),
         };
         self.tell(call, ToDomain::CallNew(new));
+        if call.who.privacy.cannot_be_kept() {
+            // RFC 3323 5: what is critical and cannot be done fails the request with 500.
+            let text = "the caller's Privacy is critical and asks for what is not known here";
+            return self.finish_with(call, 127, "host", text, 500);
+        }
         match call.tenant().router.clone() {
             Some(plugin) => {
                 self.hand_off(call, Station::Router);

@@ -16,6 +16,7 @@ use crate::ivr::{Script, TypedAhead};
 use crate::messages::{CallEnded, Outcome, TicketState};
 use crate::model::{Model, Tenant, Trunk};
 use crate::timeline::Line;
+use crate::trunk::identity;
 use crate::{Attributes, Name};
 
 /// A call's place in the slab, and a number that no other call has.
@@ -76,8 +77,11 @@ pub(super) struct Call {
     pub(super) station: Station,
     pub(super) began: Now,
     pub(super) caller: Party,
+    /// Who calls, as far as that may be shown.
     pub(super) number: String,
     pub(super) name: String,
+    /// Who calls, all that is known.
+    pub(super) who: identity::Caller,
     pub(super) called: String,
     pub(super) call_id: String,
     /// Headers of the caller's INVITE for calls that leave by a trunk that copies them.

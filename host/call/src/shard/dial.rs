@@ -216,7 +216,7 @@ impl Core {
             return Err(Full::NoDestination);
         };
         let local = self.config.listeners.iter().find(|l| l.id == to.listener).map(|l| l.local);
-        let who = Who { number: &call.number, name: &call.name, brought: &call.brought };
+        let who = Who { caller: &call.who, brought: &call.brought };
         let own = Self::own_headers(call);
         let (from, headers) = outgoing::identify(out, who, local.ok_or(Full::NoDestination)?, own);
         // The trunk's own order: it was agreed with whoever runs it.

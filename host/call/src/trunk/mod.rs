@@ -7,6 +7,7 @@
 
 pub mod health;
 pub mod hunt;
+pub mod identity;
 pub mod outgoing;
 pub mod register;
 pub mod rules;
@@ -15,10 +16,11 @@ pub mod terms;
 use std::net::SocketAddr;
 
 use cordboard_base::{Map, Now};
-use cordboard_sip::wire::{Message, Name as Header, NameAddr, Uri};
+use cordboard_sip::wire::{Message, Uri};
 
 use crate::model::{Limits, Model, Tenant, Trunk};
 use crate::{Attributes, Name};
+use identity::user_of;
 
 /// Why a call is not admitted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -260,38 +262,6 @@ pub fn tenant_of(model: &Model, called: &str) -> Option<usize> {
     best.map(|(i, _)| i)
 }
 
-/// Who calls.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Caller {
-    /// The number, empty when withheld.
-    pub number: String,
-    /// The name, empty when there is none or the number is withheld.
-    pub name: String,
-}
-
-/// The caller's identity: P-Asserted-Identity if the trunk passes it (it then vouches for it), else From.
-/// Privacy (RFC 3323) and an anonymous From make it empty.
-#[must_use]
-pub fn caller(request: &Message, pass_headers: &[String]) -> Caller {
-    let asserted = pass_headers.iter().any(|h| h.eq_ignore_ascii_case("P-Asserted-Identity"));
-    if request
-        .header(Header::Privacy)
-        .is_some_and(|p| p.split([';', ',']).any(|p| p.trim().eq_ignore_ascii_case("id")))
-    {
-        return Caller::default();
-    }
-    let identity = asserted
-        .then(|| request.headers(Header::PAssertedIdentity).find_map(NameAddr::parse))
-        .flatten()
-        .or_else(|| request.from());
-    let Some(identity) = identity else { return Caller::default() };
-    let number = user_of(identity.uri);
-    if number.eq_ignore_ascii_case("anonymous") || identity.uri.contains("anonymous.invalid") {
-        return Caller::default();
-    }
-    Caller { number, name: identity.display_text().into_owned() }
-}
-
 /// The dialled number: the user of the Request-URI, without its own parameters.
 #[must_use]
 pub fn called(request: &Message) -> String {
@@ -302,12 +272,6 @@ pub fn called(request: &Message) -> String {
 #[must_use]
 pub fn addressed(request: &Message) -> String {
     request.to().map(|to| user_of(to.uri)).unwrap_or_default()
-}
-
-fn user_of(uri: &str) -> String {
-    let Ok(uri) = Uri::parse(uri) else { return String::new() };
-    let user = uri.user_text();
-    user.split(';').next().unwrap_or("").to_owned()
 }
 
 /// The SIP headers that the trunk lets the router see, in the order of the configuration.
@@ -501,18 +465,10 @@ mod tests {
     }
 
     #[test]
-    fn the_caller_is_whom_the_trunk_asserts_and_nobody_when_withheld() {
+    fn the_router_sees_the_headers_that_the_trunk_passes() {
         let both = invite("From: \"F\" <sip:1@x>;tag=1\r\nP-Asserted-Identity: \"P\" <sip:+2@x>\r\n");
-        assert_eq!(caller(&both, &[]), Caller { number: "1".into(), name: "F".into() });
         let pai = ["p-asserted-identity".to_owned()];
-        assert_eq!(caller(&both, &pai), Caller { number: "+2".into(), name: "P".into() });
         assert_eq!(passed(&both, &pai)[0].1, "\"P\" <sip:+2@x>");
-        for head in [
-            "From: \"Anonymous\" <sip:anonymous@anonymous.invalid>;tag=1\r\n",
-            "From: <sip:1@x>;tag=1\r\nPrivacy: id;user\r\n",
-        ] {
-            assert_eq!(caller(&invite(head), &pai), Caller::default());
-        }
         assert_eq!(called(&both), "+4930");
     }
 }

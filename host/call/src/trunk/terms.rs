@@ -30,6 +30,9 @@ pub struct Outbound {
     pub domain: Option<String>,
     /// How the caller is told beside the From.
     pub identity: Identity,
+    /// As which URIs.
+    #[serde(default)]
+    pub identity_uris: IdentityUris,
     /// For the calling number.
     pub caller: Vec<Rewrite>,
     /// For the dialled number.
@@ -55,6 +58,7 @@ impl Default for Outbound {
             from: None,
             domain: None,
             identity: Identity::None,
+            identity_uris: IdentityUris::Sip,
             caller: Vec::new(),
             called: Vec::new(),
             headers: HeaderRules::default(),
@@ -135,10 +139,23 @@ impl std::fmt::Debug for Peer {
 pub enum Identity {
     /// By the From alone; a withheld number stays with us.
     None,
-    /// By P-Asserted-Identity (RFC 3325): the trunk is trusted, a withheld number goes with `Privacy: id`.
+    /// By P-Asserted-Identity (RFC 3325 9.1): the trunk is trusted, a withheld number goes with Privacy.
     Asserted,
-    /// By P-Preferred-Identity (RFC 3325): the trunk decides what it asserts.
+    /// By P-Preferred-Identity (RFC 3325 9.2): the trunk decides what it asserts, and hears a withheld number of
+    /// nobody but ourselves.
     Preferred,
+}
+
+/// The URIs of an identity that we send (RFC 3325 9.1: one, or a SIP and a tel URI).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum IdentityUris {
+    /// A SIP URI.
+    #[default]
+    Sip,
+    /// A tel URI (RFC 3966); a SIP URI where the identity is no number.
+    Tel,
+    /// Both.
+    Both,
 }
 
 /// What becomes of a 183 with a session description from a trunk.

@@ -4,6 +4,7 @@
 
 #[cfg(feature = "seeded-bugs")]
 mod bugs;
+mod identity;
 mod lapse;
 mod offers;
 mod random;

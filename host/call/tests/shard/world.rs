@@ -590,13 +590,18 @@ impl World {
     // ---- The caller's part ----
 
     pub fn dial(&mut self, number: &str, sdp: bool) {
+        self.dial_with(number, sdp, "\"Ann\" <sip:+331@10.0.1.1>", &[("X-Extra", "extra")]);
+    }
+
+    /// A call with this From and these headers.
+    pub fn dial_with(&mut self, number: &str, sdp: bool, from: &str, headers: &[(&str, &str)]) {
         let sdp = sdp.then(|| self.caller.sdp(Direction::SendRecv));
         let invite = Invite {
             listener: 1,
             target: format!("sip:{number}@{SHARD}"),
-            from: "\"Ann\" <sip:+331@10.0.1.1>".to_owned(),
+            from: from.to_owned(),
             to: format!("<sip:{number}@{SHARD}>"),
-            headers: vec![("X-Extra".to_owned(), "extra".to_owned())],
+            headers: headers.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect(),
             sdp,
             ..Invite::default()
         };

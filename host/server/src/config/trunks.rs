@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use cordboard_call::model::{Network, Trunk};
 use cordboard_call::trunk::rules::{HeaderRules, Rewrite, may_touch};
 use cordboard_call::trunk::terms::{
-    Credentials, Destination, EarlyMedia, Health, Identity, Outbound, Peer, Register,
+    Credentials, Destination, EarlyMedia, Health, Identity, IdentityUris, Outbound, Peer, Register,
 };
 use cordboard_sip::resolve::Request;
 use cordboard_sip::sdp::Codec;
@@ -69,6 +69,7 @@ pub(super) fn read(s: Section<'_, '_>, places: &mut Places) -> Trunk {
         name: name(&own_name.value),
         sources,
         certificates,
+        trusted: s.flag("trusted", false),
         tenant: tenant.map(|t| name(&t.value)),
         max_calls,
         max_calls_per_s,
@@ -170,6 +171,11 @@ fn outbound(
             "identity",
             &[("none", Identity::None), ("asserted", Identity::Asserted), ("preferred", Identity::Preferred)],
             usual.identity,
+        ),
+        identity_uris: s.word(
+            "identity_uris",
+            &[("sip", IdentityUris::Sip), ("tel", IdentityUris::Tel), ("both", IdentityUris::Both)],
+            usual.identity_uris,
         ),
         caller: rewrites(s, "caller"),
         called: rewrites(s, "called"),
