@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use cordboard::config::{self, Config, Overrides, Problems, Role};
-use cordboard_call::trunk::terms::{Identity, IdentityUris};
+use cordboard_call::trunk::terms::{Diversion, Identity, IdentityUris};
 
 const GOOD: &str = r#"
 roles = ["redirect", "centre", "domain"]
@@ -287,6 +287,7 @@ user = "acme"
 password = "secret"
 identity = "asserted"
 identity_uris = "both"
+diversion = "history-info"
 called = ["+* -> 00*"]
 add_headers = { "X-Account" = "7" }
 early_media = "ring"
@@ -309,6 +310,7 @@ servers = ["127.0.0.1:5353", "::1"]
     assert_eq!((terms.silent_ms, terms.max_calls, terms.health), (1_500, 1_000, None));
     assert_eq!((terms.identity, terms.identity_uris), (Identity::Asserted, IdentityUris::Both));
     assert!(carrier.trusted && !pbx.trusted);
+    assert_eq!((terms.diversion, terms.max_diversions), (Diversion::HistoryInfo, 10));
     let register = terms.register.as_ref().unwrap();
     assert_eq!((register.user.as_str(), register.expires_s, register.bulk), ("acme", 3_600, false));
     assert_eq!(pbx.peer.as_ref().map(|p| (p.user.as_str(), p.realm.as_str())), Some(("pbx", "pbx")));

@@ -13,6 +13,7 @@ use cordboard_sip::endpoint::{Flow, LegId};
 use crate::Name;
 use crate::center::Party;
 use crate::messages::{OfferResult, Settled};
+use crate::trunk::diversion::Why;
 use crate::trunk::hunt::Hunt;
 
 /// One agent's phone of a round.
@@ -130,6 +131,8 @@ pub struct Dial {
     pub answered: bool,
     /// A script waits for the outcome.
     pub transfer: bool,
+    /// The call leaves the number that it came to, and why.
+    pub leaves: Option<Why>,
     /// Since the answer, or the start.
     pub since: Now,
     /// Audio of before the answer flows.

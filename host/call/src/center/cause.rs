@@ -2,6 +2,8 @@
 //!
 //! Called by the shard whenever a leg or a call ends.
 
+use cordboard_sip::wire::Params;
+
 /// The status that refuses an unanswered call with `cause`.
 #[must_use]
 pub const fn status_of(cause: u8) -> u16 {
@@ -34,6 +36,7 @@ pub const fn of_status(status: u16) -> u8 {
         408 => 102,
         410 => 22,
         480 => 18,
+        482 | 483 => 25,
         484 => 28,
         486 | 600 => 17,
         500 | 503 => 41,
@@ -41,6 +44,14 @@ pub const fn of_status(status: u16) -> u8 {
         504 => 102,
         _ => 127,
     }
+}
+
+/// The cause that a Reason header's value has for a protocol, `Q.850` or `SIP` (RFC 3326 2).
+#[must_use]
+pub fn of_protocol(value: &str, protocol: &str) -> Option<u16> {
+    let (of, params) = value.split_once(';')?;
+    of.trim().eq_ignore_ascii_case(protocol).then_some(())?;
+    Params::new(params).get("cause")?.trim().parse().ok()
 }
 
 /// The value of a Reason header.

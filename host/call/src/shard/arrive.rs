@@ -17,6 +17,7 @@ use crate::redirect::Note;
 use crate::router::{self, Incoming, Plan, Route};
 use crate::script::{CallInfo, ScriptId};
 use crate::timeline::Step;
+use crate::trunk::diversion::Diversions;
 use crate::trunk::{self, Refused};
 use crate::{Attributes, Name};
 
@@ -62,6 +63,7 @@ impl Shard {
         let mut who = trunk::identity::caller(request, by.trusted);
         who.number = trunk::rules::normalised(&by.caller, who.number);
         let (number, name) = who.shown();
+        let diversions = Diversions::of(request, who.privacy);
         let brought = trunk::brought(request, &model);
         let interaction = cordboard_base::Id::new(core.now, &mut core.random);
         let call = entry.insert(Box::new(Call {
@@ -76,6 +78,7 @@ impl Shard {
             number: number.to_owned(),
             name: name.to_owned(),
             who,
+            diversions,
             called: admitted.called,
             call_id: request.call_id().to_owned(),
             brought,
@@ -163,7 +166,7 @@ impl Core {
             caller_name: call.name.clone(),
             called: call.called.clone(),
             call_id: request.call_id().to_owned(),
-            attributes: Attributes::new(),
+            attributes: call.diversions.attributes(),
         };
         self.tell(call, ToDomain::CallNew(new));
         if call.who.privacy.cannot_be_kept() {
@@ -185,7 +188,7 @@ impl Core {
                     caller_name: call.name.clone(),
                     called: call.called.clone(),
                     headers: trunk::passed(request, &call.trunk().pass_headers),
-                    attributes: Attributes::new(),
+                    attributes: call.diversions.attributes(),
                 });
                 self.out.push(Output::AskRoute { ask, plugin, interaction: call.interaction, incoming });
             }
@@ -242,12 +245,16 @@ impl Core {
         }
     }
 
-    fn start_script(&mut self, call: &mut Call, plugin: Name, attributes: Attributes) {
+    fn start_script(&mut self, call: &mut Call, plugin: Name, set: Attributes) {
         self.hand_off(call, Station::Ivr);
         self.totals.scripts += 1;
         let id = ScriptId(u64::from(self.config.number) << 56 | self.number());
         self.scripts.insert(id, call.key);
         call.script = Some(Script::new(id, plugin.clone()));
+        // What the router has set goes before what the call has brought.
+        let mut attributes = call.diversions.attributes();
+        attributes.retain(|(name, _)| !set.iter().any(|(n, _)| n == name));
+        attributes.extend(set.iter().cloned());
         let info = Box::new(CallInfo {
             interaction: call.interaction,
             tenant: call.tenant().name.clone(),
@@ -257,7 +264,7 @@ impl Core {
             called: call.called.clone(),
             attributes,
         });
-        self.attributes(call, info.attributes.clone());
+        self.attributes(call, set);
         self.out.push(Output::StartScript { script: id, plugin, info });
     }
 

@@ -16,6 +16,7 @@ use crate::ivr::{Script, TypedAhead};
 use crate::messages::{CallEnded, Outcome, TicketState};
 use crate::model::{Model, Tenant, Trunk};
 use crate::timeline::Line;
+use crate::trunk::diversion::Diversions;
 use crate::trunk::identity;
 use crate::{Attributes, Name};
 
@@ -82,6 +83,8 @@ pub(super) struct Call {
     pub(super) name: String,
     /// Who calls, all that is known.
     pub(super) who: identity::Caller,
+    /// The numbers that it was dialled to before.
+    pub(super) diversions: Diversions,
     pub(super) called: String,
     pub(super) call_id: String,
     /// Headers of the caller's INVITE for calls that leave by a trunk that copies them.

@@ -26,10 +26,11 @@ use crate::handoff::Station;
 use crate::router::MAX_RING_MS;
 use crate::script::Failure;
 use crate::timeline::Step;
+use crate::trunk::diversion::Why;
 use crate::trunk::hunt::{self, Hunt, Target};
 use crate::trunk::outgoing::{self, Who};
 use crate::trunk::rules;
-use crate::trunk::terms::EarlyMedia;
+use crate::trunk::terms::{Diversion, EarlyMedia};
 
 impl Core {
     /// Opens the second leg.
@@ -41,13 +42,22 @@ impl Core {
         let ring_timeout_ms = ring_timeout_ms.clamp(1_000, MAX_RING_MS);
         // What is no URI either fails when it is dialled.
         let target = Target::parse(&address).unwrap_or_else(|_| Target::Uri(address.clone()));
+        let elsewhere =
+            matches!(&target, Target::Trunks { number: Some(number), .. } if *number != call.called);
         let hunt = Hunt::new(target, &call.called);
+        // A router that names a trunk alone passes the call through; another number is a diversion of it.
+        let leaves = match (transfer || call.transfer.is_some(), elsewhere) {
+            (true, _) => Some(Why::Deflection),
+            (false, true) => Some(Why::Unconditional),
+            (false, false) => None,
+        };
         call.dial = Some(Dial {
             party,
             address,
             ring_timeout_ms,
             answered: false,
             transfer,
+            leaves,
             since: self.now,
             early: false,
             hunt,
@@ -127,6 +137,15 @@ impl Core {
             self.dial_failed(call, status, &reason);
             return false;
         };
+        let leaves = dial.leaves.is_some();
+        let max = self.model.trunk(&trunk).and_then(|t| t.out.as_ref()).map(|out| out.max_diversions);
+        if let Some(max) = max.filter(|max| leaves && call.diversions.is_at_its_limit(*max)) {
+            let times = call.diversions.count();
+            let why =
+                format!("trunk {trunk}: the call was diverted {times} times already, {max} are allowed");
+            self.note_failure(call, 482, &why);
+            return true;
+        }
         let tenant = call.tenant().name.clone();
         match self.enter_trunk(&trunk, &tenant) {
             Ok(order) => {
@@ -217,13 +236,26 @@ impl Core {
         };
         let local = self.config.listeners.iter().find(|l| l.id == to.listener).map(|l| l.local);
         let who = Who { caller: &call.who, brought: &call.brought };
-        let own = Self::own_headers(call);
-        let (from, headers) = outgoing::identify(out, who, local.ok_or(Full::NoDestination)?, own);
-        // The trunk's own order: it was agreed with whoever runs it.
-        let codecs = center::codecs(None, &terms.codecs);
+        let local = local.ok_or(Full::NoDestination)?;
+        let mut own = Self::own_headers(call);
         let Some(dial) = &mut call.dial else { return Ok(()) };
         let number = rules::normalised(&out.called, dial.hunt.number.clone());
         let target = hunt::uri_of(&number, uri);
+        if out.diversion != Diversion::None {
+            let mut diversions = call.diversions.clone();
+            if let Some(why) = dial.leaves {
+                let host = out.domain.clone().unwrap_or_else(|| local.to_string());
+                let left = hunt::uri_of(
+                    &rules::normalised(&out.called, call.called.clone()),
+                    &format!("sip:{host}"),
+                );
+                diversions.push(left, why, call.who.privacy.history);
+            }
+            own.extend(diversions.headers(out, &target));
+        }
+        let (from, headers) = outgoing::identify(out, who, local, own);
+        // The trunk's own order: it was agreed with whoever runs it.
+        let codecs = center::codecs(None, &terms.codecs);
         dial.ring_only = out.early_media == EarlyMedia::Ring;
         let invite = Invite {
             listener: to.listener,

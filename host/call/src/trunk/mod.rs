@@ -5,6 +5,7 @@
 //! refuses a call that is already up, and never looks at more than the INVITE, the model and its own
 //! counters. What a trunk keeps up beside calls is in [`register`] and [`health`].
 
+pub mod diversion;
 pub mod health;
 pub mod hunt;
 pub mod identity;

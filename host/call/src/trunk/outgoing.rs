@@ -8,13 +8,15 @@ use std::net::SocketAddr;
 use super::hunt::escape_user;
 use super::identity::{Caller, is_number};
 use super::rules;
-use super::terms::{Identity, IdentityUris, Outbound};
+use super::terms::{Diversion, Identity, IdentityUris, Outbound};
 use crate::Attributes;
 use crate::center;
 
 /// What says who calls: never taken over from the caller's INVITE where it may not be known or was not believed.
 const OF_IDENTITY: [&str; 5] =
     ["P-Asserted-Identity", "P-Preferred-Identity", "Remote-Party-ID", "Identity", "Privacy"];
+/// Which numbers the call has left.
+const OF_HISTORY: [&str; 2] = ["Diversion", "History-Info"];
 /// What a caller says of himself, and a privacy service leaves out (RFC 3323 5.3 and the table of 4.1).
 const OF_THE_USER: [&str; 6] = ["Call-Info", "In-Reply-To", "Organization", "Reply-To", "Subject", "Warning"];
 
@@ -103,6 +105,9 @@ fn may_follow(name: &str, out: &Outbound, caller: &Caller) -> bool {
         // RFC 3325 5: nobody is told what a stranger asserts, nor outside of the trust domain who is withheld.
         // Where we say it ourselves it is not said twice.
         return caller.asserted && !caller.withheld() && out.identity == Identity::None;
+    }
+    if is_of(&OF_HISTORY) {
+        return !caller.privacy.history && out.diversion == Diversion::None;
     }
     !(is_of(&OF_THE_USER) && (caller.privacy.user || caller.privacy.header))
 }

@@ -33,6 +33,12 @@ pub struct Outbound {
     /// As which URIs.
     #[serde(default)]
     pub identity_uris: IdentityUris,
+    /// How it is told which numbers the call has left.
+    #[serde(default)]
+    pub diversion: Diversion,
+    /// A call that was diverted so often is not diverted by this trunk once more.
+    #[serde(default = "usual_max_diversions")]
+    pub max_diversions: u32,
     /// For the calling number.
     pub caller: Vec<Rewrite>,
     /// For the dialled number.
@@ -43,6 +49,10 @@ pub struct Outbound {
     pub early_media: EarlyMedia,
     /// Asks the destinations by OPTIONS.
     pub health: Option<Health>,
+}
+
+fn usual_max_diversions() -> u32 {
+    10
 }
 
 impl Default for Outbound {
@@ -59,6 +69,8 @@ impl Default for Outbound {
             domain: None,
             identity: Identity::None,
             identity_uris: IdentityUris::Sip,
+            diversion: Diversion::None,
+            max_diversions: usual_max_diversions(),
             caller: Vec::new(),
             called: Vec::new(),
             headers: HeaderRules::default(),
@@ -155,6 +167,20 @@ pub enum IdentityUris {
     /// A tel URI (RFC 3966); a SIP URI where the identity is no number.
     Tel,
     /// Both.
+    Both,
+}
+
+/// How a trunk is told which numbers a call has left before.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Diversion {
+    /// Not at all.
+    #[default]
+    None,
+    /// By Diversion (RFC 5806).
+    Diversion,
+    /// By History-Info (RFC 7044).
+    HistoryInfo,
+    /// By both.
     Both,
 }
 

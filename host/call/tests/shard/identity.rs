@@ -3,7 +3,8 @@
 use cordboard_call::messages::ToDomain;
 use cordboard_call::model::{Model, Trunk};
 use cordboard_call::router::Route;
-use cordboard_call::trunk::terms::{Destination, Identity, Outbound};
+use cordboard_call::script::Verb;
+use cordboard_call::trunk::terms::{Destination, Diversion, Identity, Outbound};
 use cordboard_sip::wire::Name;
 
 use crate::world::{World, agent_at, model};
@@ -83,4 +84,88 @@ fn privacy_that_cannot_be_kept_fails_the_call_when_it_is_critical() {
     assert!(w.caller.refused().is_none());
     w.hang_up();
     w.over();
+}
+
+// ---- Numbers that a call has left ----
+
+fn by(diversion: Diversion, max_diversions: u32) -> Outbound {
+    Outbound { diversion, max_diversions, ..Outbound::default() }
+}
+
+const DIVERTED: (&str, &str) = ("Diversion", "<sip:+4931@pbx>;reason=no-answer;counter=2");
+
+#[test]
+fn the_number_that_was_dialled_first_is_an_attribute_of_the_interaction() {
+    let mut w = World::with(with(vec![]));
+    w.dial_with("+4930", true, FROM, &[DIVERTED]);
+    let expected = [
+        ("diversion.original", "+4931"),
+        ("diversion.from", "+4931"),
+        ("diversion.reason", "no-answer"),
+        ("diversion.count", "2"),
+    ]
+    .map(|(n, v)| (n.to_owned(), v.to_owned()));
+    assert_eq!(w.asked[0].2.attributes, expected, "for the router");
+    let told = w.told.iter().find_map(|(_, m)| if let ToDomain::CallNew(n) = m { Some(n) } else { None });
+    assert_eq!(told.unwrap().attributes, expected, "for the interaction");
+    let set = vec![("diversion.reason".to_owned(), "lunch".to_owned())];
+    w.route(Ok(Route::Script { script: "ivr".into(), attributes: set }));
+    let script = &w.started[0].2.attributes;
+    assert_eq!(script[0], expected[0], "for the script");
+    assert!(script.contains(&("diversion.reason".to_owned(), "lunch".to_owned())) && script.len() == 4);
+    w.hang_up();
+    w.over();
+}
+
+#[test]
+fn a_call_that_is_diverted_by_a_trunk_says_so_and_one_that_passes_through_does_not() {
+    let model = with(vec![trunk("out", 1, by(Diversion::Both, 10))]);
+    let mut w = World::with(model.clone());
+    w.dial_with("+4930", true, FROM, &[DIVERTED]);
+    bridge(&mut w, "trunk:out/+336");
+    let invite = w.agents[0].invite(0);
+    let said: Vec<&str> = invite.headers(Name::Diversion).collect();
+    let ours = "<sip:+4930@10.0.0.1:5060>;reason=unconditional;counter=1";
+    assert_eq!(said, [ours, "<sip:+4931@pbx>;reason=no-answer;counter=2"]);
+    let last = invite.headers(Name::HistoryInfo).last().unwrap();
+    assert_eq!(last, format!("<sip:+336@{};cause=302>;index=1.1.1.1;mp=1.1.1", agent_at(1)));
+    w.hang_up();
+    w.over();
+    let mut w = World::with(model);
+    w.dial_with("+4930", true, FROM, &[]);
+    bridge(&mut w, "trunk:out");
+    assert_eq!(w.agents[0].invite(0).header(Name::Diversion), None);
+    w.hang_up();
+    w.over();
+}
+
+#[test]
+fn a_script_s_transfer_by_a_trunk_is_a_deflection() {
+    let mut model = with(vec![trunk("out", 1, by(Diversion::Diversion, 10))]);
+    model.tenants[0].router = None;
+    let mut w = World::with(model);
+    w.dial("+4930", true);
+    w.verb(Verb::Transfer { address: "trunk:out/+336".into(), ring_timeout_ms: 5_000 });
+    let said = w.agents[0].invite(0).header(Name::Diversion).map(str::to_owned);
+    assert_eq!(said.as_deref(), Some("<sip:+4930@10.0.0.1:5060>;reason=deflection;counter=1"));
+    w.hang_up();
+    w.over();
+}
+
+#[test]
+fn a_call_that_was_diverted_too_often_goes_no_further() {
+    for (max, goes) in [(2, false), (3, true)] {
+        let mut w = World::with(with(vec![trunk("out", 1, by(Diversion::None, max))]));
+        w.dial_with("+4930", true, FROM, &[DIVERTED]);
+        bridge(&mut w, "trunk:out/+336");
+        assert_eq!(w.agents[0].invites(), usize::from(goes));
+        if goes {
+            w.hang_up();
+        } else {
+            assert_eq!(w.caller.refused().unwrap().0, 482);
+            assert!(w.lines.iter().any(|l| l.detail.contains("diverted 2 times")), "{:#?}", w.lines);
+        }
+        w.over();
+        assert_eq!(w.shard.trunks(w.now)[1].calls_out, 0);
+    }
 }

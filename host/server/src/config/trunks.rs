@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use cordboard_call::model::{Network, Trunk};
 use cordboard_call::trunk::rules::{HeaderRules, Rewrite, may_touch};
 use cordboard_call::trunk::terms::{
-    Credentials, Destination, EarlyMedia, Health, Identity, IdentityUris, Outbound, Peer, Register,
+    Credentials, Destination, Diversion, EarlyMedia, Health, Identity, IdentityUris, Outbound, Peer, Register,
 };
 use cordboard_sip::resolve::Request;
 use cordboard_sip::sdp::Codec;
@@ -177,6 +177,17 @@ fn outbound(
             &[("sip", IdentityUris::Sip), ("tel", IdentityUris::Tel), ("both", IdentityUris::Both)],
             usual.identity_uris,
         ),
+        diversion: s.word(
+            "diversion",
+            &[
+                ("none", Diversion::None),
+                ("diversion", Diversion::Diversion),
+                ("history-info", Diversion::HistoryInfo),
+                ("both", Diversion::Both),
+            ],
+            usual.diversion,
+        ),
+        max_diversions: s.number("max_diversions", 0..=100, usual.max_diversions),
         caller: rewrites(s, "caller"),
         called: rewrites(s, "called"),
         headers: headers(s),
