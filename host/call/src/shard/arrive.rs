@@ -101,6 +101,7 @@ impl Shard {
             recordings: Vec::new(),
             lines: Vec::new(),
             timers: [None; WAKES],
+            said: None,
             ended: None,
             gone: false,
         }));

@@ -11,6 +11,7 @@ use cordboard_sip::endpoint::LegId;
 use super::transfer::Transfer;
 use crate::bridge::{Dial, Round, Talk};
 use crate::center::Party;
+use crate::center::cause::Said;
 use crate::handoff::Station;
 use crate::ivr::{Script, TypedAhead};
 use crate::messages::{CallEnded, Outcome, TicketState};
@@ -115,6 +116,8 @@ pub(super) struct Call {
     pub(super) recordings: Vec<String>,
     pub(super) lines: Vec<Line>,
     pub(super) timers: [Option<TimerId>; WAKES],
+    /// Why the leg that has just ended did so, for the other one.
+    pub(super) said: Option<Said>,
     /// How it ended; told to the domain when nothing more can be added.
     pub(super) ended: Option<CallEnded>,
     /// Nothing is left of it: it leaves the slab.
@@ -130,9 +133,9 @@ impl Call {
         &self.model.trunks[self.trunk as usize]
     }
 
-    /// Whether another party has the caller: verbs on the caller fail.
+    /// Whether another party has the caller, or an agent has promised the caller to one: verbs on the caller fail.
     pub(super) fn taken(&self) -> bool {
-        self.talk.is_some() || self.dial.as_ref().is_some_and(|d| d.answered)
+        self.talk.is_some() || self.transfer.is_some() || self.dial.as_ref().is_some_and(|d| d.answered)
     }
 
     /// The party of a SIP leg that is joined or answered.

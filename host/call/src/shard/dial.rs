@@ -21,7 +21,8 @@ use super::call::{Call, Wake};
 use super::core::Core;
 use super::names::{Asker, Way};
 use crate::bridge::Dial;
-use crate::center::{self, Party, cause};
+use crate::center::cause::{self, Said};
+use crate::center::{self, Party};
 use crate::handoff::Station;
 use crate::router::MAX_RING_MS;
 use crate::script::Failure;
@@ -134,7 +135,9 @@ impl Core {
         let Some(trunk) = dial.hunt.trunks.pop_front() else {
             let nowhere = || (503, "no trunk has a destination".to_owned());
             let (status, reason) = dial.hunt.failure.take().unwrap_or_else(nowhere);
+            call.said = dial.hunt.said.take();
             self.dial_failed(call, status, &reason);
+            call.said = None;
             return false;
         };
         let leaves = dial.leaves.is_some();
@@ -192,6 +195,7 @@ impl Core {
         self.line(call, Step::After, why.to_owned());
         if let Some(dial) = &mut call.dial {
             dial.hunt.failure = Some((status, why.to_owned()));
+            dial.hunt.said = None;
         }
     }
 
@@ -296,8 +300,16 @@ impl Core {
             let met = if response.is_none() && status == 408 { 0 } else { status };
             self.trunk_met(trunk, &uri, met, response);
         }
+        // Statuses between us and the other side (our credentials, a redirection) mean nothing to the caller.
+        let said = match (response, status) {
+            (Some(response), 401 | 407 | 300..=399) => Some(Said::of(response)),
+            (response, _) => response.map(Said::of_refusal),
+        };
         let Some(dial) = call.dial.as_mut().filter(|_| !over) else {
-            return self.dial_failed(call, status, reason);
+            call.said = said;
+            self.dial_failed(call, status, reason);
+            call.said = None;
+            return;
         };
         dial.party.restart();
         if std::mem::take(&mut dial.early)
@@ -307,6 +319,9 @@ impl Core {
         }
         let by = trunk.map_or_else(String::new, |trunk| format!("trunk {trunk}, "));
         self.note_failure(call, status, &format!("{by}{uri}: {reason}"));
+        if let Some(dial) = &mut call.dial {
+            dial.hunt.said = said;
+        }
         self.next_way(call);
     }
 
@@ -395,10 +410,14 @@ impl Core {
                 400..=699 => status,
                 _ => 500,
             };
-            return self.finish_with(call, cause::of_status(mapped), "host", reason, mapped);
+            let cause = call.said.as_ref().and_then(Said::cause).unwrap_or(cause::of_status(mapped));
+            return self.finish_with(call, cause, "host", reason, mapped);
         }
         if let Some(leg) = call.caller.media.filter(|_| !moved) {
             self.media(Command::Stop { leg, play: Some(call.caller.play) });
+        }
+        if let Some(cause) = call.script.as_ref().and_then(|s| s.hang_up).filter(|_| moved) {
+            return self.finish(call, cause, "script", "");
         }
         self.hand_off(call, Station::Ivr);
         let failure = match status {

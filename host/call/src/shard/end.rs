@@ -40,32 +40,35 @@ impl Core {
         end.answered = call.answered;
         end.duration_ms = elapsed_ms(call.began, self.now);
         call.ended = Some(end);
+        // Why one side has hung up is said to the other; what a script or an operator does is their own.
+        let said = call.said.take().filter(|_| !matches!(by, "script" | "operator")).unwrap_or_default();
+        let reason = said.in_request(cause, text);
         let waited = call.place.is_some() && call.talk.is_none();
 
         // Nobody can accept any more.
         if let Some(ask) = call.ask.take() {
             self.asks.remove(&ask);
         }
-        self.let_rings_go(call);
+        self.let_rings_go(call, &reason);
         self.transfer_failed_over(call, 487);
         if let Some(talk) = call.talk.take() {
             self.tokens.remove(&talk.token);
             let talked_ms = elapsed_ms(talk.since, self.now);
-            self.drop_party(call, talk.party, &cause::reason(cause, text));
+            self.drop_party(call, talk.party, &reason);
             let (token, ticket) = (talk.token, talk.ticket);
             self.tell(call, ToDomain::TalkEnded { token, ticket, talked_ms, how: TalkEnd::CallerGone });
         }
         if let Some(mut dial) = call.dial.take() {
             self.leave_trunk(&mut dial);
-            self.drop_party(call, dial.party, &cause::reason(cause, text));
+            self.drop_party(call, dial.party, &reason);
         }
 
         // The caller's own leg.
         if let Some(leg) = call.caller.leg.take() {
-            let reason = cause::reason(cause, text);
             if call.answered {
                 self.hang_up(leg, &reason);
             } else {
+                let reason = said.in_response(cause, text);
                 let retry_after = self.model.limits.retry_after_s.to_string();
                 let headers = [("Reason", reason.as_str()), ("Retry-After", retry_after.as_str())];
                 self.reject(leg, status, &headers[..if status == 503 { 2 } else { 1 }]);
@@ -105,7 +108,7 @@ impl Core {
         self.close_up(call);
     }
 
-    fn let_rings_go(&mut self, call: &mut Call) {
+    fn let_rings_go(&mut self, call: &mut Call, reason: &str) {
         let Some(last) = call.round.as_ref().and_then(|r| r.rings.last()).map(|r| r.token) else { return };
         self.line(call, Step::RingTimer, "cancelled: the caller is gone").token = Some(last);
         let Some(mut round) = call.round.take() else { return };
@@ -114,7 +117,7 @@ impl Core {
             self.tokens.remove(&ring.token);
             self.totals.offers_other += 1;
             if let Some(leg) = ring.party.leg {
-                self.hang_up(leg, "Q.850;cause=16");
+                self.hang_up(leg, reason);
             }
             if let Some(media) = ring.party.media {
                 self.close_media(media);

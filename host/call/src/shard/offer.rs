@@ -22,6 +22,7 @@ use super::call::{Call, Native, Side, Wake};
 use super::core::Core;
 use super::names::{Asker, Way};
 use crate::bridge::{self, Ring, Round, Talk, elapsed_ms};
+use crate::center::cause::Said;
 use crate::center::{self, Party};
 use crate::handoff::Station;
 use crate::messages::{
@@ -433,12 +434,24 @@ impl Core {
 
     /// The other side of a leg ended it, or the protocol did.
     pub(super) fn leg_ended(&mut self, call: &mut Call, leg: LegId, cause: &End, vanished: bool) {
+        let said = match cause {
+            End::Bye(request) | End::Cancelled(request) => Said::of(request),
+            End::NoAck | End::NoPrack | End::NoAnswer => Said::default(),
+        };
+        let normal = said.cause().unwrap_or(16);
+        call.said = Some(said);
+        self.side_ended(call, leg, cause, normal, vanished);
+        // Whatever ends the call later has reasons of its own.
+        call.said = None;
+    }
+
+    fn side_ended(&mut self, call: &mut Call, leg: LegId, cause: &End, normal: u8, vanished: bool) {
         match call.party_of_leg(leg) {
             Some(Side::Caller) => {
                 call.caller.leg = None;
                 let (cause, by, text, status) = match cause {
-                    End::Bye(_) => (16, "caller", "hung up", 200),
-                    End::Cancelled(_) => (16, "caller", "hung up before the answer", 487),
+                    End::Bye(_) => (normal, "caller", "hung up", 200),
+                    End::Cancelled(_) => (normal, "caller", "hung up before the answer", 487),
                     End::NoAck => (102, "host", "the caller never acknowledged our answer", 200),
                     End::NoPrack => (102, "host", "the caller never acknowledged our progress", 504),
                     End::NoAnswer => (41, "host", "the caller's side does not answer any more", 200),
@@ -462,7 +475,7 @@ impl Core {
                 let (cause, text) = if vanished {
                     (41, "the other party does not answer any more")
                 } else {
-                    (16, "the other party hung up")
+                    (normal, "the other party hung up")
                 };
                 self.finish(call, cause, "agent", text);
             }
@@ -528,7 +541,8 @@ impl Core {
         let end = if back { "returned" } else { "agent-left" }.to_owned();
         self.talk_over(call, ticket, Outcome { end, agent, talked_ms });
         if !back && !moves && call.script.is_none() {
-            self.finish(call, 16, "agent", "the agent hung up");
+            let cause = call.said.as_ref().and_then(Said::cause).unwrap_or(16);
+            self.finish(call, cause, "agent", "the agent hung up");
         }
     }
 

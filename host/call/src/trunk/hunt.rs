@@ -12,6 +12,7 @@ use cordboard_sip::wire::Uri;
 
 use super::terms::Destination;
 use crate::Name;
+use crate::center::cause::Said;
 
 /// The most trunks that one address may name.
 pub const MAX_TRUNKS: usize = 16;
@@ -78,6 +79,8 @@ pub struct Hunt {
     attempts: u32,
     /// What the last attempt ended with, for the caller when there is no other.
     pub failure: Option<(u16, String)>,
+    /// What it said of why.
+    pub said: Option<Said>,
 }
 
 impl Hunt {
@@ -98,6 +101,7 @@ impl Hunt {
             waiting: None,
             attempts: 0,
             failure: None,
+            said: None,
         }
     }
 

@@ -8,6 +8,7 @@ mod identity;
 mod lapse;
 mod offers;
 mod random;
+mod reasons;
 mod routes;
 mod sessions;
 mod steps;

@@ -1,6 +1,7 @@
 //! Transfers by an agent's phone: blind, attended, refused, and a leg that another takes the place of.
 
 use cordboard_call::messages::TalkEnd;
+use cordboard_call::script::{ScriptEnd, Verb};
 use cordboard_media::control;
 use cordboard_sip::endpoint::{Event, Invite, LegId};
 use cordboard_sip::sdp::Direction;
@@ -107,6 +108,36 @@ fn an_agent_who_hangs_up_at_once_loses_no_caller() {
     w.hang_up();
     assert_eq!(w.agents[1].ended(), 1);
     w.over();
+}
+
+#[test]
+fn a_script_that_ends_with_its_agent_ends_no_transfer() {
+    for returns in [true, false] {
+        let mut w = World::new();
+        w.talking();
+        refer(&mut w, 1, &format!("<sip:bob@{}>", agent_at(2)));
+        w.agent_hangs_up(1);
+        if returns {
+            w.script_ends(ScriptEnd::Returned);
+        } else {
+            w.verb(Verb::HangUp { cause: 16 });
+        }
+        assert_eq!(w.caller.ended(), 0, "the caller is on the way to bob");
+        w.accept(2);
+        assert_eq!(joined_to_caller(&w), w.media.opened[2]);
+        w.agent_hangs_up(2);
+        assert_eq!(w.caller.ended(), 1);
+        w.over();
+    }
+    // When bob will not, the script's word holds.
+    let mut w = World::new();
+    w.talking();
+    refer(&mut w, 1, &format!("<sip:bob@{}>", agent_at(2)));
+    w.agent_hangs_up(1);
+    w.verb(Verb::HangUp { cause: 31 });
+    w.refuse(2, 486);
+    assert_eq!(w.caller.ended(), 1);
+    assert_eq!(w.over().cause, 31);
 }
 
 #[test]

@@ -150,7 +150,7 @@ impl Endpoint {
             // rather, the client MUST wait for the arrival of a provisional response"
             Phase::Cancelling(cancelling) if !cancelling.sent => {
                 cancelling.sent = true;
-                let reason = cancelling.reason.take();
+                let reason = cancelling.reason.clone();
                 self.txns.start_cancel(&mut self.core, now, txn, reason.as_deref());
             }
             _ => {}
@@ -182,13 +182,18 @@ impl Endpoint {
         let (uri, local) = dialog_parts(txn);
         let tag = response.to().and_then(|t| t.tag()).unwrap_or("");
         let mut early = None;
+        let mut reason = None;
         let (offered, crossed) = match &mut leg.phase {
             Phase::Calling(calling) if calling.txn == txn_id => {
                 self.core.stop(&mut calling.silent);
                 early = calling.early.drain(..).find(|e| *e.dialog.remote_tag == *tag);
                 (calling.offered, false)
             }
-            Phase::Cancelling(cancelling) if cancelling.txn == txn_id => (cancelling.offered, true),
+            Phase::Cancelling(cancelling) if cancelling.txn == txn_id => {
+                // Why the call is not wanted is as true of the BYE.
+                reason = cancelling.reason.take();
+                (cancelling.offered, true)
+            }
             Phase::Talking(session) => {
                 // The 2xx that waits for the answer in its ACK is repeated until then.
                 if session.owed_ack.as_ref().is_some_and(|(_, first)| same_to_tag(first, response)) {
@@ -212,7 +217,7 @@ impl Endpoint {
         if crossed {
             // A 200 met our CANCEL: "the UAC ... MUST ... send an ACK ... and a BYE" (9.1, 15).
             self.send_ack(txn_id, leg_id, response, None);
-            return self.send_bye(now, leg_id, None, true);
+            return self.send_bye(now, leg_id, reason.as_deref(), true);
         }
         if offered {
             self.send_ack(txn_id, leg_id, response, None);
