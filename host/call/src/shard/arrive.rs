@@ -18,6 +18,7 @@ use crate::router::{self, Incoming, Plan, Route};
 use crate::script::{CallInfo, ScriptId};
 use crate::timeline::Step;
 use crate::trunk::diversion::Diversions;
+use crate::trunk::passages::{MAX_PASSAGES, Passages, Verdict};
 use crate::trunk::{self, Refused};
 use crate::{Attributes, Name};
 
@@ -65,6 +66,8 @@ impl Shard {
         let (number, name) = who.shown();
         let diversions = Diversions::of(request, who.privacy);
         let brought = trunk::brought(request, &model);
+        let tenant = &model.tenants[admitted.tenant as usize].name;
+        let (passages, verdict) = Passages::of(request, &core.passages, tenant, &admitted.called);
         let interaction = cordboard_base::Id::new(core.now, &mut core.random);
         let call = entry.insert(Box::new(Call {
             key,
@@ -79,6 +82,7 @@ impl Shard {
             name: name.to_owned(),
             who,
             diversions,
+            passages,
             called: admitted.called,
             call_id: request.call_id().to_owned(),
             brought,
@@ -108,7 +112,7 @@ impl Shard {
         core.totals.calls += 1;
         core.interactions.insert(interaction, key);
         core.call_ids.insert(request.call_id().to_owned(), key);
-        core.admitted(call, request);
+        core.admitted(call, request, verdict);
         if call.gone {
             self.calls.remove(key.slot as usize);
         }
@@ -147,7 +151,7 @@ impl Core {
     }
 
     /// The call exists: the domain hears of it and the router is asked, neither waits for the other.
-    fn admitted(&mut self, call: &mut Call, request: &Message) {
+    fn admitted(&mut self, call: &mut Call, request: &Message, verdict: Verdict) {
         if let Some(note) = self.take_note(request.call_id()) {
             self.note_lines(call, note);
         }
@@ -174,6 +178,18 @@ impl Core {
             // RFC 3323 5: what is critical and cannot be done fails the request with 500.
             let text = "the caller's Privacy is critical and asks for what is not known here";
             return self.finish_with(call, 127, "host", text, 500);
+        }
+        let called = &call.called;
+        let again = match verdict {
+            Verdict::Passes => None,
+            Verdict::Loops(1) => Some((482, format!("a loop: we have sent this call to {called} ourselves"))),
+            Verdict::Loops(n) => {
+                Some((482, format!("a loop: this call was here for {called}, {n} passages ago")))
+            }
+            Verdict::TooMany => Some((483, format!("this call has been here {MAX_PASSAGES} times"))),
+        };
+        if let Some((status, text)) = again {
+            return self.finish_with(call, cause::of_status(status), "host", &text, status);
         }
         match call.tenant().router.clone() {
             Some(plugin) => {

@@ -19,6 +19,7 @@ use crate::model::{Model, Tenant, Trunk};
 use crate::timeline::Line;
 use crate::trunk::diversion::Diversions;
 use crate::trunk::identity;
+use crate::trunk::passages::{self, Passages};
 use crate::{Attributes, Name};
 
 /// A call's place in the slab, and a number that no other call has.
@@ -90,6 +91,8 @@ pub(super) struct Call {
     pub(super) call_id: String,
     /// Headers of the caller's INVITE for calls that leave by a trunk that copies them.
     pub(super) brought: Attributes,
+    /// Its ways through here, this one included.
+    pub(super) passages: Passages,
     /// Max-Forwards of the legs that we dial for it.
     pub(super) hops: u8,
     /// The final response to the caller's INVITE is sent.
@@ -136,6 +139,14 @@ impl Call {
     /// Whether another party has the caller, or an agent has promised the caller to one: verbs on the caller fail.
     pub(super) fn taken(&self) -> bool {
         self.talk.is_some() || self.transfer.is_some() || self.dial.as_ref().is_some_and(|d| d.answered)
+    }
+
+    /// What every leg that is dialled for it has: a call that comes back to us again and again ends (RFC 7332 4).
+    pub(super) fn own_headers(&self) -> Vec<(String, String)> {
+        vec![
+            ("Max-Forwards".to_owned(), self.hops.to_string()),
+            (passages::HEADER.to_owned(), self.passages.value()),
+        ]
     }
 
     /// The party of a SIP leg that is joined or answered.

@@ -21,7 +21,7 @@ use crate::model::Model;
 use crate::redirect::Note;
 use crate::script::ScriptId;
 use crate::timeline::{Line, Step};
-use crate::trunk::Admission;
+use crate::trunk::{Admission, passages};
 
 /// The most notes of the redirect role that wait for their INVITE.
 const MAX_NOTES: usize = 4_096;
@@ -79,6 +79,8 @@ pub(super) struct Core {
     /// Names that DNS was asked for.
     pub(super) names: Map<u64, super::names::Asker>,
     pub(super) digest: digest::Server,
+    /// Knows calls that have been here before.
+    pub(super) passages: passages::Key,
     pub(super) draining: bool,
     pub(super) totals: Totals,
     notes: Map<String, Note>,
@@ -129,6 +131,7 @@ impl Core {
             admission: Admission::default(),
             trunks: Trunks::default(),
             names: Map::default(),
+            passages: passages::Key::new(&secret),
             digest: digest::Server::new(secret),
             draining: false,
             totals: Totals::default(),

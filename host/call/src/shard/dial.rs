@@ -78,12 +78,6 @@ impl Core {
         self.next_way(call);
     }
 
-    /// What every leg that we dial for a call has.
-    fn own_headers(call: &Call) -> Vec<(String, String)> {
-        // A call that is bridged back to us again and again must end some time (RFC 7332 4).
-        vec![("Max-Forwards".to_owned(), call.hops.to_string())]
-    }
-
     /// Sends the call to the next address that may serve it; with none left it has failed.
     fn next_way(&mut self, call: &mut Call) {
         loop {
@@ -204,7 +198,7 @@ impl Core {
             call.caller.offer.as_deref().and_then(|o| cordboard_sip::sdp::agreed(o).ok()).map(|a| a.codec);
         let codecs = center::codecs(call.caller.codec().or(offered), &call.trunk().codecs);
         let from = self.caller_header(to.listener, &call.number, &call.name);
-        let mut headers = Self::own_headers(call);
+        let mut headers = call.own_headers();
         headers.extend(call.transfer.iter().flat_map(|t| t.headers.clone()));
         let Some(dial) = &mut call.dial else { return Ok(()) };
         let invite = Invite {
@@ -241,7 +235,7 @@ impl Core {
         let local = self.config.listeners.iter().find(|l| l.id == to.listener).map(|l| l.local);
         let who = Who { caller: &call.who, brought: &call.brought };
         let local = local.ok_or(Full::NoDestination)?;
-        let mut own = Self::own_headers(call);
+        let mut own = call.own_headers();
         let Some(dial) = &mut call.dial else { return Ok(()) };
         let number = rules::normalised(&out.called, dial.hunt.number.clone());
         let target = hunt::uri_of(&number, uri);

@@ -148,11 +148,16 @@ impl Core {
 
     fn ring_at(&mut self, call: &mut Call, media: control::LegId, at: Flow) {
         let codecs = center::codecs(call.caller.codec(), &call.trunk().codecs);
+        let mut headers = call.own_headers();
         let Some(round) = &mut call.round else { return };
         let workgroup = round.workgroup.to_string();
         let (ticket, ring_timeout_ms) = (round.ticket, round.ring_timeout_ms);
         let Some(ring) = round.by_media(media) else { return };
         let sdp = ring.party.make_offer(&codecs, Direction::SendRecv);
+        headers.extend([
+            ("X-Cordboard-Interaction".to_owned(), call.interaction.to_string()),
+            ("X-Cordboard-Workgroup".to_owned(), workgroup),
+        ]);
         let (token, agent) = (ring.token, ring.agent.clone());
         let invite = Invite {
             listener: at.listener,
@@ -161,11 +166,7 @@ impl Core {
             connection: at.connection,
             from: self.caller_header(at.listener, &call.number, &call.name),
             to: format!("<{}>", ring.uri),
-            headers: vec![
-                ("Max-Forwards".to_owned(), call.hops.to_string()),
-                ("X-Cordboard-Interaction".to_owned(), call.interaction.to_string()),
-                ("X-Cordboard-Workgroup".to_owned(), workgroup),
-            ],
+            headers,
             sdp,
             redirects: REDIRECTS,
             silent_target_ms: call.model.limits.silent_target_ms,

@@ -10,6 +10,7 @@ pub mod health;
 pub mod hunt;
 pub mod identity;
 pub mod outgoing;
+pub mod passages;
 pub mod register;
 pub mod rules;
 pub mod terms;

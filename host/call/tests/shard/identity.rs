@@ -1,13 +1,14 @@
 //! Who calls and by which ways, from trunk to trunk: asserted identities and privacy (RFC 3325, RFC 3323).
 
 use cordboard_call::messages::ToDomain;
-use cordboard_call::model::{Model, Trunk};
+use cordboard_call::model::{Model, Network, Trunk};
 use cordboard_call::router::Route;
 use cordboard_call::script::Verb;
+use cordboard_call::trunk::rules::HeaderRules;
 use cordboard_call::trunk::terms::{Destination, Diversion, Identity, Outbound};
 use cordboard_sip::wire::Name;
 
-use crate::world::{World, agent_at, model};
+use crate::world::{SHARD, World, agent_at, at, model};
 
 /// A trunk that leads to agent `n`'s phone.
 pub fn trunk(name: &str, n: usize, terms: Outbound) -> Trunk {
@@ -168,4 +169,65 @@ fn a_call_that_was_diverted_too_often_goes_no_further() {
         w.over();
         assert_eq!(w.shard.trunks(w.now)[1].calls_out, 0);
     }
+}
+
+// ---- Calls that come back ----
+
+/// A trunk by which calls leave to ourselves and come in from ourselves.
+fn ourselves(headers: HeaderRules) -> Model {
+    let mut own = trunk("ourselves", 1, Outbound { headers, ..Outbound::default() });
+    own.sources = vec![Network { address: at(SHARD).ip(), prefix: 32, port: None }];
+    own.out.as_mut().unwrap().destinations[0].uri = format!("sip:{SHARD}");
+    with(vec![own])
+}
+
+fn calls(w: &World) -> usize {
+    w.told.iter().filter(|(_, m)| matches!(m, ToDomain::CallNew(_))).count()
+}
+
+#[test]
+fn a_rule_that_dials_ourselves_is_a_loop_at_once() {
+    let mut w = World::with(ourselves(HeaderRules::default()));
+    w.dial_with("+4930", true, FROM, &[]);
+    bridge(&mut w, "trunk:ourselves");
+    assert_eq!(calls(&w), 2, "the call, and its return");
+    assert_eq!(w.asked.len(), 1, "the second time nobody is asked");
+    assert_eq!(w.caller.refused().unwrap().0, 482);
+    let text = "a loop: we have sent this call to +4930 ourselves";
+    assert!(w.lines.iter().any(|l| l.detail.contains(text)), "{:#?}", w.lines);
+    assert_eq!(w.ended().iter().map(|e| (e.status, e.cause)).collect::<Vec<_>>(), [(482, 25), (482, 25)]);
+    w.pass(70_000);
+    assert!(w.shard.counts().idle(), "{:#?}", w.shard.counts());
+}
+
+#[test]
+fn a_spiral_over_other_numbers_ends_when_it_comes_round() {
+    let mut w = World::with(ourselves(HeaderRules::default()));
+    w.dial_with("+4930", true, FROM, &[]);
+    for number in ["+4931", "+4932", "+4930"] {
+        bridge(&mut w, &format!("trunk:ourselves/{number}"));
+    }
+    assert_eq!((calls(&w), w.asked.len()), (4, 3));
+    assert_eq!(w.caller.refused().unwrap().0, 482);
+    assert!(
+        w.lines.iter().any(|l| l.detail.contains("was here for +4930, 3 passages ago")),
+        "{:#?}",
+        w.lines
+    );
+    w.pass(70_000);
+    assert!(w.shard.counts().idle());
+}
+
+#[test]
+fn where_the_way_back_loses_the_header_hops_end_the_loop() {
+    let headers = HeaderRules { remove: vec!["X-Cordboard-Passages".into()], ..HeaderRules::default() };
+    let mut w = World::with(ourselves(headers));
+    w.dial_with("+4930", true, FROM, &[("Max-Forwards", "3")]);
+    while w.caller.refused().is_none() {
+        bridge(&mut w, "trunk:ourselves");
+        assert!(calls(&w) < 10);
+    }
+    assert_eq!((calls(&w), w.caller.refused().unwrap().0), (3, 483));
+    w.pass(70_000);
+    assert!(w.shard.counts().idle());
 }
