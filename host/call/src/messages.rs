@@ -61,6 +61,15 @@ pub enum ToDomain {
         /// On or off.
         on: bool,
     },
+    /// Where a phone is that an agent hands its caller on to. Answered by `Located`.
+    Locate {
+        /// Repeated in the answer.
+        request: u64,
+        /// An agent's name, or the user that its phone registers, when the target is somebody of the tenant's.
+        user: Option<String>,
+        /// The target as it was written: it may be the contact of a phone that is registered.
+        uri: String,
+    },
     /// The one outcome of a token.
     Settled(Settled),
     /// The shard still works on these tokens: their leases run anew.
@@ -329,6 +338,13 @@ pub enum ToShard {
         status: u16,
         /// Current contacts with their remaining seconds.
         contacts: Vec<Contact>,
+    },
+    /// The answer to `Locate`.
+    Located {
+        /// The request's number.
+        request: u64,
+        /// The Request-URI, and the flow of a phone that has registered; none: no phone of the tenant's.
+        phone: Option<(String, Option<Flow>)>,
     },
     /// A third party's command on a call.
     Command(CallCommand),

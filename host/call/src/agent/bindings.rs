@@ -5,6 +5,8 @@
 
 use std::collections::BTreeMap;
 
+use cordboard_sip::wire::Uri;
+
 use crate::facts::Edge;
 use crate::messages::{Contact, Flow, Register};
 
@@ -166,6 +168,13 @@ impl Bindings {
     /// The phone to ring: the highest q, then the latest refreshed.
     pub(crate) fn best(&self, user: &str, wall_ms: i64) -> Option<&Binding> {
         self.users.get(user)?.iter().filter(|b| b.expires_ms > wall_ms).max_by_key(|b| (b.q, b.expires_ms))
+    }
+
+    /// The phone that has registered this contact.
+    pub(crate) fn at(&self, uri: &str, wall_ms: i64) -> Option<&Binding> {
+        let uri = Uri::parse(uri).ok()?;
+        let is = |b: &&Binding| b.expires_ms > wall_ms && Uri::parse(&b.uri).is_ok_and(|b| b.same_as(&uri));
+        self.users.values().flatten().find(is)
     }
 
     /// The next expiry of a user's phones.

@@ -83,6 +83,11 @@ impl Domain {
                 let result = self.protect(id, ticket, on);
                 self.send(out, from.shard, interaction, ToShard::Left { request, result });
             }
+            Some(ToDomain::Locate { request, user, uri }) => {
+                let tenant = self.interactions.get(id).map(|i| i.tenant);
+                let phone = tenant.and_then(|tenant| self.locate(tenant, user.as_deref(), &uri));
+                self.send(out, from.shard, interaction, ToShard::Located { request, phone });
+            }
             Some(ToDomain::Settled(settled)) => self.on_settled(&settled, out),
             Some(ToDomain::Renew { tokens }) => self.on_renew(from.shard, interaction, &tokens, out),
             Some(ToDomain::TalkEnded { token, talked_ms, how, .. }) => {

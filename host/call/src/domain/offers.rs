@@ -14,7 +14,7 @@ use crate::agent::{self, Event, Release};
 use crate::cti::{Subject, data};
 use crate::facts::{Fact, OfferRecord};
 use crate::interaction::MAX_OFFERS;
-use crate::messages::{Offer, OfferResult, Offered, Settled, TalkEnd, TicketState, ToShard};
+use crate::messages::{Flow, Offer, OfferResult, Offered, Settled, TalkEnd, TicketState, ToShard};
 use crate::model::Phone;
 use crate::policy::{self, MAX_CANDIDATES, Policies};
 use crate::queue::estimate::word;
@@ -320,7 +320,7 @@ impl Domain {
         self.event(out, tenant, Subject::Interaction(id), "agent.offered", &data);
     }
 
-    fn phone(&self, at: AgentRef) -> Option<(String, Option<crate::messages::Flow>)> {
+    fn phone(&self, at: AgentRef) -> Option<(String, Option<Flow>)> {
         let tenant = &self.tenants[at.tenant as usize];
         match &tenant.agents[at.agent as usize].phone {
             Phone::Address(uri) => Some((uri.clone(), None)),
@@ -328,6 +328,24 @@ impl Domain {
                 tenant.bindings.best(user, self.now.wall_ms).map(|b| (b.uri.clone(), Some(b.flow)))
             }
         }
+    }
+
+    /// The phone of an agent or user of that name; else the one that has registered this very contact.
+    pub(super) fn locate(
+        &self,
+        tenant: u16,
+        user: Option<&str>,
+        uri: &str,
+    ) -> Option<(String, Option<Flow>)> {
+        let (held, wall_ms) = (&self.tenants[tenant as usize], self.now.wall_ms);
+        let named = user.map(|user| {
+            let number = held.agent_slots.get(user).copied();
+            match number.filter(|n| held.agents[*n as usize].index.is_some()) {
+                Some(agent) => self.phone(AgentRef { tenant, agent }),
+                None => held.bindings.best(user, wall_ms).map(|b| (b.uri.clone(), Some(b.flow))),
+            }
+        });
+        named.unwrap_or_else(|| held.bindings.at(uri, wall_ms).map(|b| (b.uri.clone(), Some(b.flow))))
     }
 
     fn reserve(&mut self, token: Id, ticket: Id, interaction: Id, at: AgentRef, shard: u16, lease_ms: u64) {

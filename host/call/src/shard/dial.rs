@@ -24,6 +24,7 @@ use crate::bridge::Dial;
 use crate::center::cause::{self, Said};
 use crate::center::{self, Party};
 use crate::handoff::Station;
+use crate::messages::{Flow, ToDomain};
 use crate::router::MAX_RING_MS;
 use crate::script::Failure;
 use crate::timeline::Step;
@@ -97,28 +98,72 @@ impl Core {
                     Err(bad) => self.note_failure(call, 500, &format!("{uri}: {bad}")),
                 }
             } else if let Some(uri) = hunt.next_destination() {
+                if call.transfer.is_some() && call.dial.as_ref().is_some_and(|d| d.hunt.at.is_none()) {
+                    return self.locate(call, uri);
+                }
+                let Some(dial) = &mut call.dial else { return };
+                let hunt = &mut dial.hunt;
                 let peer = hunt.at.as_ref().and_then(|trunk| self.trunks.way_to_peer(trunk, &uri, self.now));
                 let way = match peer {
                     Some(flow) => Way::Known(VecDeque::from([flow])),
                     None => self.way_to(&uri, Asker::Dial(call.key)),
                 };
-                match way {
-                    Way::Known(addresses) => {
-                        if let Some(dial) = &mut call.dial {
-                            dial.hunt.addresses = addresses;
-                        }
-                    }
-                    Way::Asked(ask) => {
-                        if let Some(dial) = &mut call.dial {
-                            dial.hunt.waiting = Some(ask);
-                        }
-                        return;
-                    }
-                    Way::Lost(why) => self.note_failure(call, 500, &format!("{uri}: {why}")),
+                if !self.takes(call, &uri, way) {
+                    return;
                 }
             } else if !self.next_trunk(call) {
                 return;
             }
+        }
+    }
+
+    /// Takes what is known of a destination's addresses. False while it is being asked for.
+    fn takes(&mut self, call: &mut Call, uri: &str, way: Way) -> bool {
+        let Some(dial) = &mut call.dial else { return false };
+        match way {
+            Way::Known(addresses) => dial.hunt.addresses = addresses,
+            Way::Asked(ask) => {
+                dial.hunt.waiting = Some(ask);
+                return false;
+            }
+            Way::Lost(why) => self.note_failure(call, 500, &format!("{uri}: {why}")),
+        }
+        true
+    }
+
+    /// Whom an agent hands the caller on to may be somebody with a phone here: the domain knows where that is.
+    fn locate(&mut self, call: &mut Call, uri: String) {
+        let request = self.number();
+        let user = self.colleague(call, &uri);
+        if let Some(dial) = &mut call.dial {
+            dial.hunt.waiting = Some(request);
+        }
+        self.tell(call, ToDomain::Locate { request, user, uri });
+    }
+
+    pub(super) fn located(&mut self, call: &mut Call, request: u64, phone: Option<(String, Option<Flow>)>) {
+        let Some(dial) = call.dial.as_mut().filter(|d| d.hunt.waiting == Some(request)) else { return };
+        dial.hunt.waiting = None;
+        let written = dial.hunt.tried.clone().unwrap_or_default();
+        let (uri, flow) = match phone {
+            Some(phone) => phone,
+            None => match self.colleague(call, &written) {
+                Some(user) => {
+                    self.note_failure(call, 480, &format!("{user} has no phone that is registered"));
+                    return self.next_way(call);
+                }
+                None => (written, None),
+            },
+        };
+        if let Some(dial) = &mut call.dial {
+            dial.hunt.tried = Some(uri.clone());
+        }
+        let way = match flow {
+            Some(flow) => Way::Known(VecDeque::from([flow])),
+            None => self.way_to(&uri, Asker::Dial(call.key)),
+        };
+        if self.takes(call, &uri, way) {
+            self.next_way(call);
         }
     }
 

@@ -48,6 +48,7 @@ impl Core {
                 self.ticket(call, ticket, state, position, wait_s)
             }
             ToShard::Left { request, result } => self.left(call, request, result),
+            ToShard::Located { request, phone } => self.located(call, request, phone),
             ToShard::Command(command) => self.command(call, command),
             ToShard::Refuse { status, text } => {
                 let status = if (400..700).contains(&status) { status } else { 503 };

@@ -7,7 +7,8 @@
 //!        target refuses  --> NOTIFY with its status; the caller is still the agent's,
 //!                            or goes on alone if the agent has hung up meanwhile
 //! ```
-//! The attended transfer differs in one header: the target gets Replaces, and puts our call where the
+//! A target that is a phone of the tenant's (an agent or a user here, or a contact that has registered) is rung
+//! where the domain knows it to be, through its flow. The attended transfer differs in one header: the target gets Replaces, and puts our call where the
 //! agent's consultation was. When that consultation runs through us, the INVITE comes back here and
 //! takes the place of the agent's other leg.
 
@@ -21,7 +22,7 @@ use super::call::{Call, Side};
 use super::core::{Core, LegEntry};
 use crate::center::BOTH;
 use crate::messages::TalkEnd;
-use crate::model::Phone;
+use crate::model::{Agent, Phone};
 use crate::timeline::Step;
 
 /// How long the target may ring.
@@ -65,20 +66,21 @@ impl Core {
             Step::After,
             format!("the agent transfers to {} ({how})", asked.target),
         );
-        let target = if attended { asked.target } else { self.reachable(call, asked.target) };
-        self.dial(call, target, RING_MS, false);
+        self.dial(call, asked.target, RING_MS, false);
     }
 
-    /// Somebody of the tenant's who is named at our own address, by the address of that phone.
-    fn reachable(&self, call: &Call, target: String) -> String {
-        let Ok(uri) = Uri::parse(&target) else { return target };
-        let ours = uri.ip().is_some_and(|ip| self.config.listeners.iter().any(|l| l.local.ip() == ip));
+    /// The user of a URI that names an agent of the tenant's, or the user of its phone, at our own address or in the
+    /// tenant's realm.
+    pub(super) fn colleague(&self, call: &Call, uri: &str) -> Option<String> {
+        let uri = Uri::parse(uri).ok()?;
+        let tenant = call.tenant();
+        let ours = uri.ip().is_some_and(|ip| self.config.listeners.iter().any(|l| l.local.ip() == ip))
+            || uri.host.eq_ignore_ascii_case(&tenant.realm);
         let user = uri.user_text();
-        let agent = call.tenant().agents.iter().find(|agent| *agent.name == *user).filter(|_| ours);
-        match agent.map(|agent| &agent.phone) {
-            Some(Phone::Address(address)) => address.clone(),
-            _ => target,
-        }
+        let is = |agent: &Agent| {
+            *agent.name == *user || matches!(&agent.phone, Phone::Registered { user: u, .. } if *u == user)
+        };
+        (ours && tenant.agents.iter().any(is)).then(|| user.into_owned())
     }
 
     /// The target rings, or says how far it is.

@@ -94,3 +94,31 @@ fn a_deregistration_takes_effect_at_once_and_strangers_are_refused() {
     w.input(Input::Bus(envelope));
     assert!(matches!(w.sent.last().map(|e| &e.body), Some(ToShard::Registered { status: 404, .. })));
 }
+
+#[test]
+fn a_phone_is_found_by_its_agent_its_user_and_its_contact() {
+    let mut m = registered();
+    m.tenants[0].agents[0].name = "al".into();
+    let mut w = World::new(m);
+    let id = w.call();
+    let locate = |w: &mut World, user: Option<&str>, uri: &str| {
+        w.say(id, ToDomain::Locate { request: 9, user: user.map(str::to_owned), uri: uri.to_owned() });
+        match w.sent.last().map(|e| &e.body) {
+            Some(ToShard::Located { request: 9, phone }) => phone.clone(),
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(locate(&mut w, Some("al"), "sip:al@acme"), None, "it has not registered");
+    register(&mut w, 1, &[("sip:alice@127.0.0.1:5099;ob", 60)]);
+    let flow = Flow::udp(3, "127.0.0.1:5099".parse().expect("an address"));
+    let there = Some(("sip:alice@127.0.0.1:5099;ob".to_owned(), Some(flow)));
+    assert_eq!(locate(&mut w, Some("al"), "sip:al@acme"), there, "the agent");
+    assert_eq!(locate(&mut w, Some("alice"), "sip:alice@acme"), there, "the user");
+    assert_eq!(locate(&mut w, None, "sip:alice@127.0.0.1:5099;ob"), there, "the contact");
+    let bob = Some(("sip:bob@127.0.0.1:5070".to_owned(), None));
+    assert_eq!(locate(&mut w, Some("bob"), "sip:bob@acme"), bob, "a phone that does not register");
+    assert_eq!(locate(&mut w, None, "sip:alice@127.0.0.1:5098"), None);
+    assert_eq!(locate(&mut w, Some("mallory"), "sip:mallory@acme"), None);
+    w.pass_ms(60_000);
+    assert_eq!(locate(&mut w, None, "sip:alice@127.0.0.1:5099;ob"), None, "it has expired");
+}

@@ -3,7 +3,7 @@
 use cordboard_call::messages::TalkEnd;
 use cordboard_call::script::{ScriptEnd, Verb};
 use cordboard_media::control;
-use cordboard_sip::endpoint::{Event, Invite, LegId};
+use cordboard_sip::endpoint::{Event, Flow, Invite, LegId};
 use cordboard_sip::sdp::Direction;
 use cordboard_sip::wire::{Method, Name};
 
@@ -65,11 +65,81 @@ fn a_blind_transfer_joins_the_caller_with_the_target_and_frees_the_agent() {
 fn a_target_at_our_own_address_is_the_colleague_of_that_name() {
     let mut w = World::new();
     w.talking();
+    w.phones.push(("bob".into(), format!("sip:desk@{}", agent_at(2)), None));
     refer(&mut w, 1, &format!("<sip:bob@{SHARD}>"));
+    assert_eq!(w.agents[1].invite(0).request_uri(), format!("sip:desk@{}", agent_at(2)));
     w.accept(2);
     assert_eq!(w.agents[0].ended(), 1);
     w.hang_up();
     assert_eq!(w.agents[1].ended(), 1);
+    w.over();
+}
+
+const BEHIND_A_NAT: &str = "sip:carol@192.168.7.7:5062";
+
+#[test]
+fn a_colleague_whose_phone_has_registered_is_rung_through_its_flow() {
+    // By the agent's name at our address, by the phone's user in the realm, and by the contact itself.
+    let targets = [format!("sip:carol@{SHARD}"), "sip:carol@demo.test".to_owned(), BEHIND_A_NAT.to_owned()];
+    for target in targets {
+        let mut w = World::new();
+        w.phones.push(("carol".into(), BEHIND_A_NAT.into(), Some(Flow::udp(1, agent_at(3)))));
+        w.talking();
+        refer(&mut w, 1, &format!("<{target}>"));
+        let invite = w.agents[2].invite(0);
+        assert_eq!(invite.request_uri(), BEHIND_A_NAT, "{target}");
+        w.ring(3);
+        w.accept(3);
+        assert_eq!(news(&w, 1).last().map(String::as_str), Some("SIP/2.0 200 OK"), "{target}");
+        w.hang_up();
+        assert_eq!(w.agents[2].ended(), 1);
+        w.over();
+    }
+}
+
+#[test]
+fn a_colleague_without_a_phone_is_refused_and_the_agent_keeps_the_caller() {
+    let mut w = World::new();
+    w.talking();
+    refer(&mut w, 1, &format!("<sip:carol@{SHARD}>"));
+    assert_eq!(news(&w, 1), ["SIP/2.0 100 Trying", "SIP/2.0 480 Temporarily Unavailable"]);
+    assert!(w.lines.iter().any(|l| l.detail.contains("carol has no phone")), "{:#?}", w.lines);
+    assert_eq!((w.talk_ends().len(), w.media.joined.len()), (0, 1));
+    w.hang_up();
+    w.over();
+}
+
+#[test]
+fn an_attended_transfer_reaches_a_colleague_s_consultation_through_its_flow() {
+    let mut w = World::new();
+    w.phones.push(("carol".into(), BEHIND_A_NAT.into(), Some(Flow::udp(1, agent_at(3)))));
+    w.talking();
+    let invite = Invite {
+        listener: 1,
+        target: format!("sip:carol@{}", agent_at(3)),
+        from: format!("<sip:alice@{}>", agent_at(1)),
+        to: format!("<sip:carol@{SHARD}>"),
+        sdp: Some(w.agents[0].sdp(Direction::SendRecv)),
+        ..Invite::default()
+    };
+    let now = w.now;
+    let consultation = w.agents[0].sip.invite(now, invite).unwrap();
+    w.run();
+    let at_carol = leg_of(&w, 3);
+    w.accept(3);
+    let escaped: String = replaces(&w, 1, consultation).replace(';', "%3B").replace('=', "%3D");
+    refer(&mut w, 1, &format!("<sip:carol@{SHARD}?Replaces={escaped}>"));
+    let named = w.agents[2].events.iter().rev().find_map(|e| match e {
+        Event::Incoming { replaces, .. } => Some(*replaces),
+        _ => None,
+    });
+    assert_eq!(named, Some(Some(at_carol)), "the caller's leg takes the place of the consultation");
+    w.accept(3);
+    let now = w.now;
+    w.agents[2].sip.hang_up(now, at_carol, None);
+    w.run();
+    assert_eq!(news(&w, 1).last().map(String::as_str), Some("SIP/2.0 200 OK"));
+    w.hang_up();
     w.over();
 }
 

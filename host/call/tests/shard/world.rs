@@ -160,6 +160,8 @@ pub struct World {
     pub gone: Vec<Id>,
     /// Names that were asked for.
     pub names: Vec<(u64, String)>,
+    /// Phones that the domain knows: user, contact, and the flow of one that has registered.
+    pub phones: Vec<(String, String, Option<Flow>)>,
     /// What operators are told of trunks.
     pub notices: Vec<(bool, String)>,
     pub asked: Vec<(u64, Name, Incoming)>,
@@ -261,6 +263,7 @@ impl World {
             facts: Vec::new(),
             gone: Vec::new(),
             names: Vec::new(),
+            phones: Vec::new(),
             notices: Vec::new(),
             asked: Vec::new(),
             started: Vec::new(),
@@ -327,6 +330,14 @@ impl World {
                         music: Some("music".into()),
                     };
                     let body = ToShard::Enqueued { key, result: Ok(place) };
+                    let input = self.envelope(envelope.interaction, body);
+                    self.back.push_back(input);
+                }
+                if let ToDomain::Locate { request, user, uri } = &envelope.body {
+                    let known =
+                        |p: &&(String, String, Option<Flow>)| Some(&p.0) == user.as_ref() || p.1 == *uri;
+                    let phone = self.phones.iter().find(known).map(|(_, uri, flow)| (uri.clone(), *flow));
+                    let body = ToShard::Located { request: *request, phone };
                     let input = self.envelope(envelope.interaction, body);
                     self.back.push_back(input);
                 }
