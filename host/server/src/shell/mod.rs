@@ -13,6 +13,7 @@
 pub mod domain;
 pub mod gate;
 pub mod plugins;
+pub mod questions;
 pub mod redirect;
 pub mod release;
 pub mod shard;

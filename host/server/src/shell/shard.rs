@@ -37,6 +37,7 @@ use mio::{Events, Poll, Token};
 
 use super::domain::DomainMail;
 use super::gate::Gate;
+use super::questions::Questions;
 use super::sockets::{Sockets, Traffic};
 use super::until;
 use crate::trace::{Path, Tap};
@@ -112,6 +113,8 @@ pub struct ShardView {
     pub held_back: AtomicU64,
     /// New calls that got 503 since datagrams came faster than they could be served.
     pub shed: AtomicU64,
+    /// OPTIONS and the like that were passed over for the same reason.
+    pub passed_over: AtomicU64,
     /// Rounds of the loop.
     pub rounds: AtomicU64,
 }
@@ -227,6 +230,8 @@ struct Loop<P> {
     /// Rounds in a row that could not empty the sockets.
     pressed: u32,
     shed: u64,
+    questions: Questions,
+    passed_over: u64,
 }
 
 fn run<P: Plugins>(setup: ShardSetup<P>) {
@@ -277,6 +282,8 @@ fn run<P: Plugins>(setup: ShardSetup<P>) {
         key: Key::new(secret),
         pressed: 0,
         shed: 0,
+        questions: Questions::default(),
+        passed_over: 0,
     };
     let mut now = clock.now();
     let mut pace = Pace::new(ms(ROUND_MS), ROUNDS_AT_ONCE);
@@ -393,9 +400,24 @@ impl<P: Plugins> Loop<P> {
 
     /// Reads the sockets if `read`; whether there is more to do at once.
     fn read(&mut self, now: Now, read: bool) -> bool {
-        let Self { sockets, shard, tap, clock, out, gate, model, key, pressed, shed, .. } = self;
+        let Self {
+            sockets,
+            shard,
+            tap,
+            clock,
+            out,
+            gate,
+            model,
+            key,
+            pressed,
+            shed,
+            questions,
+            passed_over,
+            ..
+        } = self;
+        questions.turn();
         let seen = tap.is_on();
-        let (mut count, shed_before) = (0_u64, *shed);
+        let (mut count, shed_before) = (0_u64, *shed + *passed_over);
         let more = sockets.turn(now, read, |at, input| {
             let (Some((transport, local)), Input::Datagram { flow, bytes }) = (at, &input) else {
                 return shard.handle(now, input, out);
@@ -407,6 +429,11 @@ impl<P: Plugins> Loop<P> {
             }
             // Trunks pass without a question.
             if model.trunk_from(flow.remote).is_none() && !gate.lets_in(now, flow.remote, bytes) {
+                return;
+            }
+            // Before any call: what only asks.
+            if *pressed >= PRESSED && questions.waits(flow.remote, bytes) {
+                *passed_over += 1;
                 return;
             }
             // First those whose limits refuse them anyway; when that does not help, everybody.
@@ -422,7 +449,7 @@ impl<P: Plugins> Loop<P> {
         *pressed = match more {
             false => 0,
             // A flood that is being shed is no reason to shed others.
-            true if (*shed - shed_before) * 2 > count => (*pressed).max(PRESSED),
+            true if (*shed + *passed_over - shed_before) * 2 > count => (*pressed).max(PRESSED),
             true => *pressed + 1,
         };
         more
@@ -491,6 +518,7 @@ impl<P: Plugins> Loop<P> {
     fn tell(&self, now: Now, view: &ShardView) {
         let counts = self.shard.counts();
         view.shed.store(self.shed, Relaxed);
+        view.passed_over.store(self.passed_over, Relaxed);
         view.calls.store(counts.calls as u64, Relaxed);
         view.calls_total.store(counts.totals.calls, Relaxed);
         view.idle.store(counts.idle(), Relaxed);

@@ -124,6 +124,11 @@ fn shard(t: &mut Families, centre: &Centre) {
         "new calls that got 503 since datagrams came faster than they could be served",
         &centre.shard_view.shed,
     );
+    t.counter(
+        "shard_passed_over_total",
+        "OPTIONS and the like that got no answer since datagrams came faster than they could be served",
+        &centre.shard_view.passed_over,
+    );
     t.counter("shard_rounds_total", "rounds of the shard's loop", &centre.shard_view.rounds);
     t.counter("domain_rounds_total", "rounds of the domain's loop", &centre.domain_view.rounds);
 }
