@@ -51,6 +51,7 @@ impl Domain {
             match body {
                 ToDomain::Register(register) => self.on_register(from, register, out),
                 ToDomain::Renew { tokens } => self.on_renew(from.shard, None, &tokens, out),
+                ToDomain::FlowClosed(flow) => self.on_flow_closed(flow),
                 ToDomain::ShardUp | ToDomain::Note => {}
                 _ => self.totals.unknown += 1,
             }

@@ -122,3 +122,27 @@ fn a_phone_is_found_by_its_agent_its_user_and_its_contact() {
     w.pass_ms(60_000);
     assert_eq!(locate(&mut w, None, "sip:alice@127.0.0.1:5099;ob"), None, "it has expired");
 }
+
+#[test]
+fn a_connection_that_closes_takes_its_phones_along() {
+    let mut w = World::new(registered());
+    w.log_in("alice");
+    let flow = Flow { connection: Some(7), ..Flow::udp(3, "127.0.0.1:5099".parse().expect("an address")) };
+    let register = Register {
+        request: 1,
+        tenant: "acme".into(),
+        user: "alice".into(),
+        call_id: "reg".into(),
+        cseq: 1,
+        remove_all: false,
+        contacts: vec![contact("sip:alice@one.invalid", 60)],
+        flow,
+    };
+    let envelope = w.envelope(None, ToDomain::Register(register));
+    w.input(Input::Bus(envelope));
+    assert!(w.agent("alice").reachable);
+    // As the shard says it: about no call.
+    let envelope = w.envelope(None, ToDomain::FlowClosed(flow));
+    w.input(Input::Bus(envelope));
+    assert!(!w.agent("alice").reachable);
+}
