@@ -185,6 +185,8 @@ pub struct Domain {
     reservations: Reservations,
     clock: Clock,
     backlog: Backlog,
+    /// Shards that hear of an agent.
+    watchers: BTreeMap<AgentRef, BTreeSet<u16>>,
     /// Numbers places in the order of their arrival.
     arrivals: u64,
     totals: Totals,
@@ -210,6 +212,7 @@ impl Domain {
             reservations: Reservations::default(),
             clock: Clock::default(),
             backlog: Backlog::default(),
+            watchers: BTreeMap::new(),
             arrivals: 0,
             totals: Totals::default(),
             #[cfg(feature = "seeded-bugs")]

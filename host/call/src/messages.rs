@@ -96,6 +96,16 @@ pub enum ToDomain {
     Note,
     /// A phone's REGISTER whose digest was right. Answered by `Registered`.
     Register(Register),
+    /// Somebody at this shard's phones watches an agent, or nobody does any more. Answered by `AgentState`, now
+    /// and at each change.
+    Watch {
+        /// Whose.
+        tenant: Name,
+        /// Whom.
+        agent: Name,
+        /// Whether somebody does.
+        on: bool,
+    },
     /// A shard has started anew: its earlier life's calls are dead.
     ShardUp,
 }
@@ -345,6 +355,15 @@ pub enum ToShard {
         request: u64,
         /// The Request-URI, and the flow of a phone that has registered; none: no phone of the tenant's.
         phone: Option<(String, Option<Flow>)>,
+    },
+    /// How an agent is whom somebody watches.
+    AgentState {
+        /// Whose.
+        tenant: Name,
+        /// Who.
+        agent: Name,
+        /// None: there is no such agent.
+        state: Option<crate::commands::AgentStateName>,
     },
     /// A third party's command on a call.
     Command(CallCommand),

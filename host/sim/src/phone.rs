@@ -538,6 +538,8 @@ impl Body {
             Event::Progress { .. }
             | Event::Confirmed { .. }
             | Event::OfferResult { .. }
+            | Event::Resubscribe { .. }
+            | Event::SubscriptionEnded { .. }
             | Event::Response { .. } => {}
         }
     }

@@ -257,6 +257,8 @@ impl Phones {
             | Event::Redirected { .. }
             | Event::Confirmed { .. }
             | Event::OfferResult { .. }
+            | Event::Resubscribe { .. }
+            | Event::SubscriptionEnded { .. }
             | Event::Response { .. } => {}
         }
         acts

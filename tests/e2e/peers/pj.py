@@ -155,8 +155,26 @@ class Host(pj.Endpoint):
         say("stun", status=prm.status, address=prm.addr)
 
 
+class Buddy(pj.Buddy):
+    """Somebody whose presence an account watches (RFC 3856)."""
+
+    def __init__(self, uri):
+        super().__init__()
+        self.uri = uri
+
+    def onBuddyState(self):
+        info = self.getInfo()
+        if info.subState == pj.PJSIP_EVSUB_STATE_ACTIVE:
+            busy, away = (info.presStatus.activity == a for a in (pj.PJRPID_ACTIVITY_BUSY, pj.PJRPID_ACTIVITY_AWAY))
+            online = info.presStatus.status == pj.PJSUA_BUDDY_STATUS_ONLINE
+            say("presence", uri=self.uri, online=online, busy=busy, away=away, note=info.presStatus.note)
+        else:
+            say("subscription", uri=self.uri, state=info.subStateName, reason=info.subTermReason)
+
+
 class Phone:
     def __init__(self):
+        self.buddies = []
         self.calls, self.accounts, self.later, self.dead, self.orders = {}, {}, [], [], []
         self.ep = Host()
         self.ep.libCreate()
@@ -247,6 +265,15 @@ class Phone:
             self.calls[o["call"]].xfer(o["to"], pj.CallOpParam(True))
         elif do == "transfer-to":
             self.calls[o["call"]].xferReplaces(self.calls[o["other"]], pj.CallOpParam(True))
+        elif do == "watch":
+            config = pj.BuddyConfig()
+            config.uri, config.subscribe = o["uri"], True
+            buddy = Buddy(o["uri"])
+            buddy.create(self.accounts[o["account"]], config)
+            self.buddies.append(buddy)
+        elif do == "unwatch":
+            for buddy in self.buddies:
+                buddy.subscribePresence(False)
         elif do == "heard":
             call = self.calls.get(o["call"])
             ear = call.ear if call else None

@@ -20,4 +20,5 @@ mod swap;
 mod transfers;
 mod transports;
 mod trunks;
+mod watching;
 mod webhook;

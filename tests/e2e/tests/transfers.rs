@@ -64,6 +64,27 @@ fn a_blind_transfer_by_an_agent_s_phone_joins_the_caller_with_the_target() {
 }
 
 #[test]
+fn a_blind_transfer_reaches_a_colleague_whose_phone_has_registered() {
+    let scene = Scene::new("blind-transfer-registered");
+    let mut setup = Setup::default();
+    setup.agent("alice").agent("bob");
+    let centre = Centre::start(&scene, &setup);
+    let mut alice = Phone::agent(&centre, "alice", answers());
+    let answer = json!({ "status": 200, "tone": BOB_HZ, "listen": [CALLER_HZ] });
+    let mut bob = Phone::agent(&centre, "bob", answer);
+    centre.agent("alice", "login");
+    let mut phone = Phone::caller("4930111");
+    phone.call(&centre, "c", "100", CALLER_HZ, &[ALICE_HZ, BOB_HZ]);
+    talk(&mut phone, "c", &mut alice, "alice-1");
+    let to = format!("sip:bob@127.0.0.1:{}", centre.ports.centre);
+    alice.order(&json!({ "do": "transfer", "call": "alice-1", "to": to }));
+    alice.hears("transfer", s(10), |e| e["status"] == 200 && e["final"] == true);
+    alice.ended("alice-1");
+    ends_well(&centre, &mut phone, &mut bob, "bob-1", true);
+    centre.finish();
+}
+
+#[test]
 fn an_attended_transfer_puts_the_caller_where_the_agent_s_consultation_was() {
     let scene = Scene::new("attended-transfer");
     let mut setup = Setup::default();

@@ -13,6 +13,7 @@
 //! what the domain has to do.
 
 pub(crate) mod bindings;
+pub(crate) mod presence;
 
 use cordboard_base::{Id, Now};
 

@@ -51,6 +51,7 @@ impl Domain {
             match body {
                 ToDomain::Register(register) => self.on_register(from, register, out),
                 ToDomain::Renew { tokens } => self.on_renew(from.shard, None, &tokens, out),
+                ToDomain::Watch { tenant, agent, on } => self.on_watch(from.shard, tenant, agent, on, out),
                 ToDomain::FlowClosed(flow) => self.on_flow_closed(flow),
                 ToDomain::ShardUp | ToDomain::Note => {}
                 _ => self.totals.unknown += 1,
@@ -97,7 +98,7 @@ impl Domain {
             Some(ToDomain::CallEnded(end)) => self.on_call_ended(id, end, out),
             Some(ToDomain::Register(register)) => self.on_register(from, register, out),
             Some(ToDomain::FlowClosed(flow)) => self.on_flow_closed(flow),
-            Some(ToDomain::Note | ToDomain::ShardUp | ToDomain::CallNew(_)) => {}
+            Some(ToDomain::Note | ToDomain::ShardUp | ToDomain::CallNew(_) | ToDomain::Watch { .. }) => {}
         }
     }
 
@@ -113,6 +114,7 @@ impl Domain {
             link.highest = 0;
             link.window = 0;
             self.lose_shard(from.shard, from.epoch, out);
+            self.watchers.values_mut().for_each(|shards| _ = shards.remove(&from.shard));
         }
         let Some(link) = self.links.get_mut(&from.shard) else { return false };
         if from.seq > link.highest {
@@ -404,6 +406,27 @@ impl Domain {
         }
     }
 
+    /// A shard's phones begin or end to watch an agent.
+    fn on_watch(&mut self, shard: u16, tenant: Name, agent: Name, on: bool, out: &mut Vec<Output>) {
+        let at = self.tenant_slots.get(&tenant).and_then(|slot| {
+            let held = &self.tenants[*slot as usize];
+            let number = held.agent_slots.get(&agent).copied()?;
+            let known = held.agents[number as usize].index.is_some();
+            known.then_some(AgentRef { tenant: *slot, agent: number })
+        });
+        if !on {
+            if let Some(shards) = at.and_then(|at| self.watchers.get_mut(&at)) {
+                shards.remove(&shard);
+            }
+            return;
+        }
+        let state = at.map(|at| {
+            self.watchers.entry(at).or_default().insert(shard);
+            self.tenants[at.tenant as usize].agents[at.agent as usize].agent.state
+        });
+        self.send(out, shard, None, ToShard::AgentState { tenant, agent, state });
+    }
+
     fn register(&mut self, register: &Register, out: &mut Vec<Output>) -> (u16, Vec<Contact>) {
         let wall_ms = self.now.wall_ms;
         let Some(tenant) = self.tenant_slots.get(&register.tenant).copied() else { return (404, Vec::new()) };
@@ -474,6 +497,12 @@ impl Domain {
             let (state, reason) = (agent.state, agent.reason.clone());
             let data = data::State { agent: &name, state, reason: &reason, interaction };
             self.event(out, at.tenant, Subject::Agent(&name), "agent.state", &data);
+            let watchers = self.watchers.get(&at).cloned().unwrap_or_default();
+            for shard in watchers {
+                let tenant = self.tenants[at.tenant as usize].name.clone();
+                let body = ToShard::AgentState { tenant, agent: name.clone(), state: Some(state) };
+                self.send(out, shard, None, body);
+            }
         }
         if let Some(token) = effects.revoke
             && !bug!(self, revoke_ignored)

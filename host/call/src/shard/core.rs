@@ -9,10 +9,11 @@ use std::sync::Arc;
 use cordboard_base::{Id, Map, Now, Random, Set, TimerId, Timers, ms};
 use cordboard_media::control::{self, Command};
 use cordboard_sip::digest;
-use cordboard_sip::endpoint::{self, Endpoint, Flow, Invite, LegId, TxnId};
+use cordboard_sip::endpoint::{self, Endpoint, Flow, Invite, LegId, SubscriptionId, TxnId};
 
 use super::call::{Call, CallKey, Wake};
 use super::trunks::{TrunkWake, Trunks};
+use super::watch::Watches;
 use super::{Output, Prompts, ShardConfig, Totals};
 use crate::facts::Fact;
 use crate::handoff::{self, Station};
@@ -33,6 +34,8 @@ pub(super) enum Timer {
     Call(CallKey, Wake),
     /// A REGISTER that the domain has not answered.
     Register(u64),
+    /// A subscription's time is up.
+    Watch(SubscriptionId),
     /// For a trunk that calls leave by.
     Trunk(u64, TrunkWake),
 }
@@ -76,6 +79,7 @@ pub(super) struct Core {
     pub(super) proved: Map<u64, Arc<[String]>>,
     pub(super) admission: Admission,
     pub(super) trunks: Trunks,
+    pub(super) watches: Watches,
     /// Names that DNS was asked for.
     pub(super) names: Map<u64, super::names::Asker>,
     pub(super) digest: digest::Server,
@@ -130,6 +134,7 @@ impl Core {
             probes: Map::default(),
             admission: Admission::default(),
             trunks: Trunks::default(),
+            watches: Watches::default(),
             names: Map::default(),
             passages: passages::Key::new(&secret),
             digest: digest::Server::new(secret),

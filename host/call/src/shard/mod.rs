@@ -23,6 +23,7 @@ mod session;
 mod transfer;
 mod trunks;
 mod verbs;
+mod watch;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -266,7 +267,7 @@ pub struct Counts {
     pub asks: usize,
     /// REGISTERs that the domain has not answered.
     pub registers: usize,
-    /// Running timers, without those that trunks keep all the time.
+    /// Running timers, without those that trunks and subscriptions keep all the time.
     pub timers: usize,
     /// The SIP stack's.
     pub endpoint: endpoint::Counts,
@@ -516,7 +517,7 @@ impl Shard {
             tokens: core.tokens.len(),
             asks: core.asks.len(),
             registers: core.registers.len(),
-            timers: core.timers.len() - core.trunks.timers(),
+            timers: core.timers.len() - core.trunks.timers() - core.watches.timers(),
             endpoint: core.endpoint.counts(),
             totals: core.totals,
         }
@@ -648,6 +649,10 @@ impl Shard {
                     self.with_leg(leg, |core, call| core.doubt(call, leg));
                 }
             }
+            Event::Resubscribe { subscription, txn, request } => {
+                self.core.resubscribe(subscription, txn, &request);
+            }
+            Event::SubscriptionEnded { subscription } => self.core.watch_ended(subscription),
             Event::Request { txn, leg, source, request } => self.request(txn, leg, source, &request),
             Event::Ended { leg, cause } => {
                 let entry = self.core.leg_gone(leg);
@@ -689,6 +694,7 @@ impl Shard {
                 }
             }),
             Timer::Register(request) => self.core.register_silent(request),
+            Timer::Watch(subscription) => self.core.watch_expired(subscription),
             Timer::Trunk(id, wake) => self.core.trunk_wakes(id, wake),
         }
     }
@@ -702,6 +708,9 @@ impl Shard {
         match (envelope.body, key) {
             (ToShard::Registered { request, status, contacts }, _) => {
                 self.core.registered(request, status, &contacts);
+            }
+            (ToShard::AgentState { tenant, agent, state }, _) => {
+                self.core.agent_state(tenant, agent, state);
             }
             (body, Some(key)) => self.with(key, |core, call| core.told(call, body)),
             (ToShard::Offer(offer), None) => self.core.no_call(envelope.interaction, offer),

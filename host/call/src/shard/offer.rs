@@ -54,7 +54,7 @@ impl Core {
                 let status = if (400..700).contains(&status) { status } else { 503 };
                 self.finish_with(call, center::cause::of_status(status), "host", &text, status);
             }
-            ToShard::Registered { .. } => {}
+            ToShard::Registered { .. } | ToShard::AgentState { .. } => {}
         }
     }
 

@@ -14,7 +14,7 @@ use crate::redirect::LOAD;
 use crate::trunk;
 
 /// What the shard serves, for Allow (RFC 3261 20.5).
-const ALLOW: &str = "INVITE, ACK, BYE, CANCEL, OPTIONS, INFO, UPDATE, PRACK, REFER, REGISTER";
+const ALLOW: &str = "INVITE, ACK, BYE, CANCEL, OPTIONS, INFO, UPDATE, PRACK, REFER, REGISTER, SUBSCRIBE";
 /// The expiry of a REGISTER that names none (RFC 3261 10.2.1.1).
 const DEFAULT_EXPIRES_S: u32 = 3_600;
 /// How long the domain may take with a REGISTER.
@@ -30,6 +30,7 @@ impl Shard {
     pub(super) fn request(&mut self, txn: TxnId, leg: Option<LegId>, source: Flow, request: &Message) {
         match request.method() {
             Method::Register if leg.is_none() => self.core.register(txn, source, request),
+            Method::Subscribe if leg.is_none() => self.core.subscribe(txn, request),
             Method::Options => {
                 // Only who may send calls is told how many there are.
                 let load = (leg.is_none() && self.core.model.trunk_from(source.remote).is_some())
@@ -160,14 +161,23 @@ impl Core {
         self.envelope(None, Vec::new(), ToDomain::Register(register));
     }
 
-    /// Whether a REGISTER has the credentials of `user`; it is answered with 401 or 403 when it has not.
-    fn authorised(&mut self, txn: TxnId, request: &Message, realm: &str, user: &str, password: &str) -> bool {
+    /// Whether a REGISTER or SUBSCRIBE has the credentials of `user`; it is answered with 401 or 403 when it has
+    /// not.
+    pub(super) fn authorised(
+        &mut self,
+        txn: TxnId,
+        request: &Message,
+        realm: &str,
+        user: &str,
+        password: &str,
+    ) -> bool {
         let verdict = request
             .lines(Header::Authorization)
             .filter_map(AuthorizationHeader::parse)
             .find(|h| h.realm == realm)
             .map_or(Verdict::Missing, |header| {
-                self.digest.verify(self.now, &header, realm, "REGISTER", request.request_uri(), |of| {
+                let method = request.method();
+                self.digest.verify(self.now, &header, realm, method.as_str(), request.request_uri(), |of| {
                     (of == user).then(|| credential(password))
                 })
             });

@@ -1,5 +1,6 @@
 //! Registered phones: who can be rung, where, and until when.
 
+use cordboard_call::commands::AgentStateName;
 use cordboard_call::domain::{Input, Output};
 use cordboard_call::messages::*;
 use cordboard_call::model::{Model, Phone};
@@ -145,4 +146,33 @@ fn a_connection_that_closes_takes_its_phones_along() {
     let envelope = w.envelope(None, ToDomain::FlowClosed(flow));
     w.input(Input::Bus(envelope));
     assert!(!w.agent("alice").reachable);
+}
+
+#[test]
+fn a_shard_that_watches_an_agent_hears_of_each_change() {
+    let mut w = World::new(registered());
+    let watch = |w: &mut World, agent: &str, on| {
+        let (tenant, agent) = ("acme".into(), agent.into());
+        let envelope = w.envelope(None, ToDomain::Watch { tenant, agent, on });
+        w.input(Input::Bus(envelope));
+    };
+    let heard = |w: &mut World| -> Vec<Option<AgentStateName>> {
+        let of = |e: Envelope<ToShard>| match e.body {
+            ToShard::AgentState { state, .. } => Some(state),
+            _ => None,
+        };
+        std::mem::take(&mut w.sent).into_iter().filter_map(of).collect()
+    };
+    watch(&mut w, "alice", true);
+    assert_eq!(heard(&mut w), [Some(AgentStateName::LoggedOut)], "at once");
+    w.log_in("alice");
+    w.log_in("bob");
+    assert_eq!(heard(&mut w), [Some(AgentStateName::Ready)], "and of nobody else");
+    w.set_ready("alice", false, "lunch");
+    assert_eq!(heard(&mut w), [Some(AgentStateName::NotReady)]);
+    watch(&mut w, "nobody", true);
+    assert_eq!(heard(&mut w), [None]);
+    watch(&mut w, "alice", false);
+    w.set_ready("alice", true, "");
+    assert_eq!(heard(&mut w), []);
 }

@@ -15,4 +15,5 @@ mod steps;
 mod transfers;
 mod trunks;
 mod verbs;
+mod watching;
 mod world;

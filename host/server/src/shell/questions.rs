@@ -44,8 +44,7 @@ impl Questions {
 /// Whether it is a request outside of any dialog (RFC 3261 12.2: its To has no tag). What is no SIP is the shard's
 /// to count.
 fn is_outside(bytes: &Bytes) -> bool {
-    Message::parse(bytes.clone())
-        .is_ok_and(|m| m.is_request() && m.to().is_some_and(|to| to.tag().is_none()))
+    Message::parse(bytes.clone()).is_ok_and(|m| m.is_request() && m.to().is_some_and(|to| to.tag().is_none()))
 }
 
 #[cfg(test)]
@@ -68,8 +67,7 @@ mod tests {
     fn the_first_question_of_each_sender_in_a_turn_is_answered() {
         let mut questions = Questions::default();
         let options = request("OPTIONS", "<sip:1@x>");
-        let waits: Vec<bool> =
-            [1, 1, 2, 1, 2].iter().map(|p| questions.waits(from(*p), &options)).collect();
+        let waits: Vec<bool> = [1, 1, 2, 1, 2].iter().map(|p| questions.waits(from(*p), &options)).collect();
         assert_eq!(waits, [false, true, false, true, true]);
         assert!(questions.waits(from(1), &request("MESSAGE", "<sip:1@x>")));
         questions.turn();

@@ -177,6 +177,9 @@ impl Endpoint {
         // "If the UAS wishes to reject the request because it does not wish to recreate the dialog, it
         // MUST respond to the request with a 481".
         let Some(leg_id) = self.find_leg(request) else {
+            if self.on_resubscribe(now, txn, source, request) {
+                return;
+            }
             return self.respond_with(now, txn, 481, |b| b);
         };
         let number = request.cseq().map_or(0, |(n, _)| n);
@@ -310,6 +313,7 @@ impl Endpoint {
             Owner::InLeg(leg, number) => {
                 self.on_in_leg_done(now, txn_id, (leg, number), method, request, response);
             }
+            Owner::Subscription(number) => self.on_notified(now, number, response),
             Owner::Request(number) => {
                 if let Some(response) = response.ok().filter(|r| matches!(r.status(), 401 | 407))
                     && self.retry_request(now, number, txn_id, method, request, response)

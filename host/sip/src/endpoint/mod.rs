@@ -23,6 +23,7 @@ mod reliable;
 mod requests;
 mod session;
 mod slots;
+mod subscribe;
 mod txns;
 mod types;
 mod uac;
@@ -48,6 +49,7 @@ pub struct Endpoint {
     legs: Slots<Leg>,
     requests: Map<u64, requests::Pending>,
     refers: Map<u64, refer::Refer>,
+    subscriptions: Map<u64, subscribe::Subscription>,
     next_request: u64,
 }
 
@@ -61,6 +63,7 @@ impl Endpoint {
             legs: Slots::default(),
             requests: Map::default(),
             refers: Map::default(),
+            subscriptions: Map::default(),
             next_request: 0,
         }
     }
@@ -238,7 +241,23 @@ impl Endpoint {
         self.notify(now, refer.0, status);
     }
 
-    /// Answers an [`Event::Request`] or refuses an [`Event::Refer`].
+    /// Accepts a SUBSCRIBE that came as [`Event::Request`]: 200 with this Expires. A NOTIFY must follow
+    /// (RFC 6665 4.2.1.2). `None` when that cannot be; then it is answered.
+    pub fn accept_subscription(&mut self, now: Now, txn: TxnId, expires_s: u32) -> Option<SubscriptionId> {
+        self.start_subscription(now, txn.0, expires_s)
+    }
+
+    /// Accepts an [`Event::Resubscribe`]: 200 with this Expires. A NOTIFY must follow.
+    pub fn renew_subscription(&mut self, now: Now, txn: TxnId, expires_s: u32) {
+        self.renew(now, txn.0, expires_s);
+    }
+
+    /// Tells a watcher; with a state that is `terminated` the subscription is gone.
+    pub fn notify_subscription(&mut self, now: Now, subscription: SubscriptionId, news: Notification) {
+        self.notify_watcher(now, subscription.0, news);
+    }
+
+    /// Answers an [`Event::Request`] or refuses an [`Event::Refer`] or [`Event::Resubscribe`].
     pub fn respond(
         &mut self,
         now: Now,
@@ -284,6 +303,7 @@ impl Endpoint {
             requests: self.requests.len(),
             flows: self.core.flows.len(),
             refers: self.refers.len(),
+            subscriptions: self.subscriptions.len(),
             ..self.core.totals
         }
     }

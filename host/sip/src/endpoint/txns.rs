@@ -76,6 +76,8 @@ pub(super) enum Owner {
     InLeg(u64, u64),
     /// A request of `request`.
     Request(u64),
+    /// A NOTIFY of a subscription.
+    Subscription(u64),
     /// A request that waits for `respond`, of a leg or of none.
     Respond,
 }

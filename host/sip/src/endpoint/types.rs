@@ -140,6 +140,21 @@ impl fmt::Debug for TxnId {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ReferId(pub(super) u64);
 
+/// One watcher's subscription (RFC 6665), to be told news.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SubscriptionId(pub(super) u64);
+
+/// What a NOTIFY tells a watcher (RFC 6665 4.2.2).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Notification {
+    /// The Event header, with the `id` of the SUBSCRIBE.
+    pub event: String,
+    /// The Subscription-State header; one that begins with `terminated` is the last.
+    pub state: String,
+    /// Content type and body.
+    pub body: Option<(String, String)>,
+}
+
 /// Bytes for a socket.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Datagram {
@@ -252,6 +267,20 @@ pub enum Event {
         source: Flow,
         /// The request.
         request: Message,
+    },
+    /// A SUBSCRIBE inside a subscription: `renew_subscription`, or `respond` with a failure.
+    Resubscribe {
+        /// Which.
+        subscription: SubscriptionId,
+        /// Names the request.
+        txn: TxnId,
+        /// The request.
+        request: Message,
+    },
+    /// The watcher takes no more news: the subscription is gone.
+    SubscriptionEnded {
+        /// Which it was.
+        subscription: SubscriptionId,
     },
     /// The outcome of `request` or `leg_request`.
     Response {
@@ -451,6 +480,8 @@ pub struct Counts {
     pub requests: usize,
     /// Transfers that are reported on.
     pub refers: usize,
+    /// Subscriptions that others have with us.
+    pub subscriptions: usize,
     /// Connections that are open or asked for.
     pub flows: usize,
     /// Datagrams received, keep-alives included.

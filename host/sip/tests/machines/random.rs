@@ -77,6 +77,7 @@ impl Model {
                 assert!(!self.life(end, leg).hung_up);
                 if result.is_ok() { "offer-ok" } else { "offer-failed" }
             }
+            Event::Resubscribe { .. } | Event::SubscriptionEnded { .. } => unreachable!("nobody subscribes"),
             Event::Request { txn, leg, .. } => {
                 assert!(!self.life(end, leg.expect("inside a dialog")).hung_up);
                 self.requests.push((end, txn));
