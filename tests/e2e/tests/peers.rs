@@ -170,12 +170,23 @@ fn sipsak(args: &[&str]) -> (Option<i32>, String) {
     (out.status.code(), String::from_utf8_lossy(&text).into_owned())
 }
 
-/// One call that waits with music.
-fn hears_music(centre: &Centre) {
+/// A sipsak that ends with the test, however that ends.
+struct Flood(Child);
+
+impl Drop for Flood {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// One call that waits with music. The phone is to stay: what the flood has drowned it must send again.
+fn hears_music(centre: &Centre) -> Phone {
     let mut phone = caller(centre, "4930111");
     phone.hears_tone("c", MUSIC_HZ);
     phone.hang_up("c");
     assert_eq!(phone.ended("c")["status"], 200);
+    phone
 }
 
 #[test]
@@ -212,30 +223,30 @@ fn sipsak_asks_registers_floods_and_sends_rubbish() {
     println!("rubbish for {:?}", began.elapsed());
     // A flood of OPTIONS from the carrier's own address, which the gate lets pass: it is passed over, and the
     // same carrier's calls go on meanwhile.
-    let mut flood = place::program("sipsak", "sipsak")
-        .args(["-F", "-e", "100000000", "-s", &uri])
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("sipsak starts");
+    let mut flood = Flood(
+        place::program("sipsak", "sipsak")
+            .args(["-F", "-e", "100000000", "-s", &uri])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("sipsak starts"),
+    );
     eventually("the shard is pressed", s(10), || {
         (centre.metric("cordboard_shard_passed_over_total") > 1_000.0).then_some(())
     });
-    hears_music(&centre);
-    hears_music(&centre);
-    let lasted = flood.try_wait().expect("sipsak's state").is_none();
+    let phones = [hears_music(&centre), hears_music(&centre)];
+    let lasted = flood.0.try_wait().expect("sipsak's state").is_none();
     assert!(lasted, "the flood has lasted as long as the calls");
     assert_eq!(centre.metric("cordboard_shard_shed_total"), 0.0, "no call was shed");
-    let _ = flood.kill();
-    let _ = flood.wait();
+    drop(flood);
     // What still lies in the socket's buffer is answered first.
     eventually("the shard has caught up", s(10), || {
         let before = centre.metric("cordboard_udp_datagrams_total");
         std::thread::sleep(ms(600));
         (centre.metric("cordboard_udp_datagrams_total") - before < 10.0).then_some(())
     });
-    hears_music(&centre);
+    let last = hears_music(&centre);
     let received = centre.metric("cordboard_udp_datagrams_total");
     println!("{received} datagrams received and sent");
     let ours = format!("udp.srcport == {} || udp.srcport == {}", centre.ports.redirect, centre.ports.centre);
@@ -243,5 +254,6 @@ fn sipsak_asks_registers_floods_and_sends_rubbish() {
         capture.find(&format!("({ours}) && (_ws.malformed || (_ws.expert.severity == error && sip))"));
     assert!(malformed.is_empty(), "what we sent is whole, whatever we got: {malformed:?}");
     assert_eq!(centre.records(3).len(), 3);
+    drop((phones, last));
     centre.finish();
 }
