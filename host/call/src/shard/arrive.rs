@@ -124,13 +124,9 @@ type Misfit = (u16, &'static [(&'static str, &'static str)]);
 
 /// The offer in an INVITE, if there is one.
 fn offer_of(request: &Message) -> Result<Option<Box<Session>>, Misfit> {
-    if request.body().is_empty() {
-        return Ok(None);
-    }
-    if !request.has_sdp() {
-        return Err((415, &[("Accept", "application/sdp")]));
-    }
-    let offer = Session::parse(request.body()).map_err(|e| (e.status(), &[] as &[_]))?;
+    // The endpoint has refused what must be understood and is not; what is left may be ignored.
+    let Some(sdp) = request.sdp() else { return Ok(None) };
+    let offer = Session::parse(sdp).map_err(|e| (e.status(), &[] as &[_]))?;
     // Looked at now, so that a call that cannot be answered never becomes one.
     sdp::agreed(&offer).map_err(|e| (e.status(), &[] as &[_]))?;
     Ok(Some(Box::new(offer)))

@@ -373,7 +373,7 @@ impl Core {
         if call.answered {
             // An answer that came reliably with a provisional response is not repeated in the 2xx.
             if response.has_sdp() && !dial.party.ready() {
-                let _ = dial.party.accept(response.body());
+                let _ = dial.party.accept(response.sdp().unwrap_or_default());
             }
             return self.transfer_progress(call, status);
         }
@@ -387,7 +387,7 @@ impl Core {
             let status = if status == 183 && !dial.ring_only { 183 } else { 180 };
             return self.progress(caller, status, None);
         }
-        let Ok(remote) = dial.party.accept(response.body()) else { return };
+        let Ok(remote) = dial.party.accept(response.sdp().unwrap_or_default()) else { return };
         let (media, first) = (dial.party.media, !dial.early);
         dial.early = true;
         if let Some(leg) = media {
@@ -402,7 +402,7 @@ impl Core {
 
     pub(super) fn dial_answered(&mut self, call: &mut Call, leg: LegId, response: &Message) {
         let Some(dial) = &mut call.dial else { return };
-        let remote = match dial.party.accept(response.body()) {
+        let remote = match dial.party.accept(response.sdp().unwrap_or_default()) {
             Ok(remote) => Some(remote),
             // The answer may have come with the 183 alone.
             Err(_) if dial.party.ready() => None,

@@ -205,7 +205,7 @@ impl Core {
     pub(super) fn accepted(&mut self, call: &mut Call, leg: LegId, response: &Message) {
         let Some(round) = &mut call.round else { return };
         let Some(mut ring) = round.take_leg(leg) else { return };
-        let remote = match ring.party.accept(response.body()) {
+        let remote = match ring.party.accept(response.sdp().unwrap_or_default()) {
             Ok(remote) => remote,
             Err(error) => {
                 let (agent, token) = (ring.agent.clone(), ring.token);

@@ -175,7 +175,7 @@ impl Core {
         }
         let Some(party) = call.party(side) else { return };
         let first = !party.ready();
-        match party.accept(ack.body()) {
+        match party.accept(ack.sdp().unwrap_or_default()) {
             Ok(remote) => {
                 if let Some(leg) = party.media {
                     self.media(Command::Remote { leg, remote });
@@ -205,7 +205,7 @@ impl Core {
         };
         let trunk_codecs = call.trunk().codecs.clone();
         let Some(party) = call.party(side) else { return };
-        if request.body().is_empty() {
+        let Some(offer) = request.sdp() else {
             let codecs = center::codecs(party.codec(), &trunk_codecs);
             let offer = match request.method() {
                 Method::Update => None,
@@ -213,11 +213,11 @@ impl Core {
             };
             self.endpoint.accept_offer(now, leg, offer.as_deref());
             return self.pump();
-        }
+        };
         let codecs =
             if side == Side::Caller && !trunk_codecs.is_empty() { trunk_codecs.as_slice() } else { BOTH };
         let was_held = party.held;
-        let answer = Session::parse(request.body())
+        let answer = Session::parse(offer)
             .map_err(|e| e.status())
             .and_then(|offer| party.answer(&offer, codecs).map_err(|e| e.map_or(500, |e| e.status())));
         match answer {

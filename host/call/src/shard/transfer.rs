@@ -153,10 +153,8 @@ impl Core {
 impl Shard {
     /// An INVITE with Replaces that names a leg of ours: whoever knows its tags may take its place.
     pub(super) fn arrive_in_place(&mut self, new: LegId, old: LegId, request: &Message) {
-        let offer = Some(request.body()).filter(|b| !b.is_empty()).map(Session::parse);
-        let offer = match offer {
-            Some(Ok(offer)) if request.has_sdp() => Some(offer),
-            Some(Ok(_)) => return self.core.reject(new, 415, &[("Accept", "application/sdp")]),
+        let offer = match request.sdp().map(Session::parse) {
+            Some(Ok(offer)) => Some(offer),
             Some(Err(error)) => return self.core.reject(new, error.status(), &[]),
             None => None,
         };

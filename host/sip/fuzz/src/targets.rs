@@ -6,8 +6,11 @@
 use std::net::{IpAddr, SocketAddr};
 
 use bytes::Bytes;
-use cordboard_base::{Now, Random};
+use cordboard_base::{Map, Now, Random, ms, secs};
 use cordboard_sip::digest::{Algorithm, AuthorizationHeader, Challenge, Client, Credential, Server, Verdict};
+use cordboard_sip::endpoint::{
+    Config, Credentials, End, Endpoint, Event, Flow, Invite, LegId, Listener, OutRequest, Output, TxnId,
+};
 use cordboard_sip::resolve::{Abilities, Answer, Kind, Record, Request, Resolution, Step};
 use cordboard_sip::sdp::{Codec, Direction, Local, Session, agreed, answer};
 use cordboard_sip::stream::{Framer, Piece, stun};
@@ -27,6 +30,7 @@ pub const ALL: &[(&str, Target)] = &[
     ("stream", stream),
     ("stun", stun),
     ("resolve", resolve),
+    ("endpoint", endpoint),
     ("rsip", rsip),
 ];
 
@@ -274,5 +278,353 @@ pub fn rsip(data: &[u8]) {
                 second_opinion::theirs(data)
             );
         }
+    }
+}
+
+/// A script for one endpoint: each operation is a byte, and takes its arguments from those behind it.
+pub fn endpoint(data: &[u8]) {
+    let mut run = Run::new(data);
+    while run.step() {}
+    run.end();
+}
+
+const SDP: &str =
+    "v=0\r\no=a 1 1 IN IP4 192.0.2.9\r\ns=-\r\nc=IN IP4 192.0.2.9\r\nt=0 0\r\nm=audio 4000 RTP/AVP 0\r\n";
+const METHODS: [&str; 12] = [
+    "INVITE", "ACK", "BYE", "CANCEL", "OPTIONS", "INFO", "UPDATE", "PRACK", "REFER", "NOTIFY", "MESSAGE",
+    "XYZZY",
+];
+const STATUSES: [u16; 16] = [100, 180, 183, 199, 200, 202, 302, 401, 407, 408, 422, 481, 486, 491, 503, 603];
+
+struct Run<'a> {
+    script: &'a [u8],
+    now: Now,
+    endpoint: Endpoint,
+    legs: Vec<LegId>,
+    offers: Vec<LegId>,
+    requests: Vec<TxnId>,
+    /// Requests that the endpoint has sent, to be answered.
+    sent: Vec<(Flow, Message)>,
+    /// The To tag that it gave to a Call-ID.
+    tags: Map<String, String>,
+}
+
+impl<'a> Run<'a> {
+    fn new(script: &'a [u8]) -> Self {
+        let local: SocketAddr = SocketAddr::from(([192, 0, 2, 1], 5060));
+        let config = Config {
+            listeners: vec![Listener::udp(0, local), Listener { id: 1, transport: Transport::Tcp, local }],
+            max_legs: 12,
+            max_transactions: 40,
+            user_agent: "fuzz".to_owned(),
+            ..Config::default()
+        };
+        Self {
+            script,
+            now: Now { mono_ns: secs(1), wall_ms: 1_700_000_000_000 },
+            endpoint: Endpoint::new(config, Random::seeded(5)),
+            legs: Vec::new(),
+            offers: Vec::new(),
+            requests: Vec::new(),
+            sent: Vec::new(),
+            tags: Map::default(),
+        }
+    }
+
+    fn byte(&mut self) -> u8 {
+        match self.script.split_first() {
+            Some((byte, rest)) => {
+                self.script = rest;
+                *byte
+            }
+            None => 0,
+        }
+    }
+
+    fn pick<T: Copy>(&mut self, from: &[T]) -> Option<T> {
+        let byte = usize::from(self.byte());
+        from.get(byte % from.len().max(1)).copied()
+    }
+
+    fn leg(&mut self) -> Option<LegId> {
+        let legs = self.legs.clone();
+        self.pick(&legs)
+    }
+
+    fn flow(&mut self) -> Flow {
+        match self.byte() % 4 {
+            0 | 1 => Flow::udp(0, peer()),
+            2 => Flow::udp(0, SocketAddr::from(([192, 0, 2, 10], 5060))),
+            n => Flow { listener: 1, remote: peer(), connection: Some(u64::from(n)) },
+        }
+    }
+
+    fn step(&mut self) -> bool {
+        if self.script.is_empty() {
+            return false;
+        }
+        let (now, sdp) = (self.now, SDP);
+        match self.byte() % 18 {
+            0 => {
+                let wait = u64::from(self.byte());
+                self.run_ms(wait * wait);
+            }
+            1..=4 => self.request_comes(),
+            5..=7 => self.response_comes(),
+            8 => {
+                let length = usize::from(self.byte()).min(self.script.len());
+                let (raw, rest) = self.script.split_at(length);
+                self.script = rest;
+                let flow = self.flow();
+                self.endpoint.receive(now, flow, Bytes::copy_from_slice(raw));
+            }
+            9 => {
+                let byte = self.byte();
+                let tcp = byte & 1 != 0;
+                let invite = Invite {
+                    listener: u16::from(tcp),
+                    target: format!("sip:b@192.0.2.9:5066{}", if tcp { ";transport=tcp" } else { "" }),
+                    from: "<sip:a@192.0.2.1>".to_owned(),
+                    to: "<sip:b@192.0.2.9>".to_owned(),
+                    sdp: (byte & 2 != 0).then(|| SDP.to_owned()),
+                    credentials: (byte & 4 != 0)
+                        .then(|| Credentials { user: "u".to_owned(), password: "p".to_owned() }),
+                    redirects: byte >> 6,
+                    silent_target_ms: if byte & 8 != 0 { 2_000 } else { 0 },
+                    ..Invite::default()
+                };
+                if let Ok(leg) = self.endpoint.invite(now, invite) {
+                    self.legs.push(leg);
+                }
+            }
+            10 => {
+                let status = 101 + u16::from(self.byte() % 99);
+                let body = (self.byte() & 1 != 0).then_some(sdp);
+                if let Some(leg) = self.leg() {
+                    self.endpoint.progress(now, leg, status, body);
+                }
+            }
+            11 => {
+                let body = (self.byte() & 3 != 0).then_some(sdp);
+                if let Some(leg) = self.leg() {
+                    self.endpoint.answer(now, leg, body);
+                }
+            }
+            12 => {
+                let status = 300 + u16::from(self.byte());
+                if let Some(leg) = self.leg() {
+                    self.endpoint.hang_up(now, leg, (status & 1 != 0).then_some("Q.850;cause=16"));
+                }
+            }
+            13 => {
+                if let Some(leg) = self.leg() {
+                    match self.byte() % 4 {
+                        0 => {
+                            self.endpoint.reoffer(now, leg, sdp);
+                        }
+                        1 => self.endpoint.ack(now, leg, sdp),
+                        2 => {
+                            self.endpoint.leg_request(now, leg, "INFO", None, b"");
+                        }
+                        _ => {
+                            let _ = (self.endpoint.dialog(leg), self.endpoint.call_id(leg));
+                        }
+                    }
+                }
+            }
+            14 => {
+                let byte = self.byte();
+                let offers = self.offers.clone();
+                if let Some(leg) = self.pick(&offers) {
+                    self.offers.retain(|l| *l != leg);
+                    match byte & 1 {
+                        0 => self.endpoint.accept_offer(now, leg, Some(sdp)),
+                        _ => self.endpoint.refuse_offer(now, leg, 488),
+                    }
+                }
+            }
+            15 => {
+                let status = STATUSES[usize::from(self.byte()) % 16];
+                if let Some(txn) = self.requests.pop() {
+                    self.endpoint.respond(now, txn, status, &[], None);
+                }
+            }
+            16 => {
+                let flow = Flow { listener: 1, remote: peer(), connection: Some(3) };
+                match self.byte() & 1 {
+                    0 => self.endpoint.flow_closed(now, flow),
+                    _ => self.endpoint.flow_failed(now, Flow { connection: None, ..flow }),
+                }
+            }
+            _ => {
+                let method = METHODS[usize::from(self.byte()) % METHODS.len()];
+                let request = OutRequest {
+                    method: method.to_owned(),
+                    target: "sip:b@192.0.2.9:5066".to_owned(),
+                    from: "<sip:a@192.0.2.1>".to_owned(),
+                    to: "<sip:b@192.0.2.9>".to_owned(),
+                    ..OutRequest::default()
+                };
+                self.endpoint.request(now, request);
+            }
+        }
+        self.drain();
+        true
+    }
+
+    /// A request of a few that can meet each other: four calls, few branches, tags and numbers.
+    fn request_comes(&mut self) {
+        let (method, call, numbers, kind) = (self.byte(), self.byte() % 4, self.byte(), self.byte());
+        let method = METHODS[usize::from(method) % METHODS.len()];
+        let flow = self.flow();
+        let ours: Vec<_> = self.tags.keys().cloned().collect();
+        // In a call that we placed, the other side's requests have our Call-ID and tags.
+        let back = (kind & 16 != 0).then(|| ours.get(usize::from(call)).cloned()).flatten();
+        let call_id = back.unwrap_or_else(|| format!("call-{call}"));
+        let tag = self.tags.get(&call_id).filter(|_| kind & 1 != 0).cloned();
+        let tag = tag.map_or(String::new(), |tag| format!(";tag={tag}"));
+        let mut b = Builder::request(method, "sip:a@192.0.2.1:5060")
+            .format(
+                Name::Via,
+                format_args!(
+                    "SIP/2.0/{} 192.0.2.9:5066;branch=z9hG4bK{call}{}{}",
+                    if flow.connection.is_some() { "TCP" } else { "UDP" },
+                    numbers & 3,
+                    if kind & 32 != 0 { ";rport" } else { "" }
+                ),
+            )
+            .format(Name::From, format_args!("<sip:b@192.0.2.9>;tag=f{}", (numbers >> 2) & 1))
+            .format(Name::To, format_args!("<sip:a@192.0.2.1>{tag}"))
+            .header(Name::CallId, &call_id)
+            .format(Name::CSeq, format_args!("{} {method}", 1 + (numbers >> 3) % 8))
+            .header(Name::Contact, "<sip:b@192.0.2.9:5066>")
+            .header(Name::MaxForwards, "70");
+        if kind & 8 != 0 {
+            b = b.header(Name::Supported, "timer, 100rel, replaces").header(Name::SessionExpires, "90");
+        }
+        if kind & 64 != 0 {
+            b = b.header(Name::Require, if kind & 128 != 0 { "100rel" } else { "unheard-of" });
+        }
+        if kind & 192 == 128 {
+            b = b.header("RAck", "1 1 INVITE").header(Name::ReferTo, "<sip:c@192.0.2.11>");
+        }
+        if kind & 2 != 0 {
+            b = b.body("application/sdp", SDP.as_bytes());
+        }
+        self.endpoint.receive(self.now, flow, b.finish().into());
+    }
+
+    /// A response to one of the requests that were sent.
+    fn response_comes(&mut self) {
+        let (which, status, kind) = (self.byte(), self.byte(), self.byte());
+        if self.sent.is_empty() {
+            return;
+        }
+        let (flow, request) = self.sent[usize::from(which) % self.sent.len()].clone();
+        let status = STATUSES[usize::from(status) % 16];
+        let mut b = Builder::response(&request, status, "").to_tag(if kind & 1 != 0 { "t1" } else { "t2" });
+        b = b.header(Name::Contact, "<sip:b@192.0.2.9:5066>");
+        if status == 401 || status == 407 {
+            let name = if status == 401 { Name::WwwAuthenticate } else { Name::ProxyAuthenticate };
+            b = b.header(name, "Digest realm=\"r\", nonce=\"n\", qop=\"auth\"");
+        }
+        if kind & 8 != 0 {
+            b = b.header(Name::Require, "100rel").format("RSeq", 1 + (kind >> 5));
+        }
+        if kind & 16 != 0 {
+            b = b.header(Name::Require, "timer").header(Name::SessionExpires, "90;refresher=uac");
+        }
+        if kind & 2 != 0 {
+            b = b.body("application/sdp", SDP.as_bytes());
+        }
+        self.endpoint.receive(self.now, flow, b.finish().into());
+    }
+
+    /// Time passes from timer to timer.
+    fn run_ms(&mut self, for_ms: u64) {
+        let end = self.now.after_ns(ms(for_ms));
+        while let Some(due) = self.endpoint.next_deadline_ns().filter(|due| *due <= end) {
+            self.now = self.now.plus_ns(due.saturating_sub(self.now.mono_ns));
+            self.endpoint.tick(self.now);
+            self.drain();
+        }
+        self.now = self.now.plus_ns(end - self.now.mono_ns);
+    }
+
+    fn drain(&mut self) {
+        let mut count = 0;
+        while let Some(output) = self.endpoint.poll() {
+            count += 1;
+            assert!(count < 1_000, "one input makes no flood");
+            match output {
+                Output::Send(datagram) => {
+                    let message = Message::parse(datagram.bytes.into()).expect("what is sent can be read");
+                    if message.status() != 400 {
+                        message.check().expect("what is sent is whole");
+                    }
+                    let tag = if message.is_request() { message.from() } else { message.to() };
+                    if let Some(tag) = tag.and_then(|a| a.tag()) {
+                        self.tags.insert(message.call_id().to_owned(), tag.to_owned());
+                    }
+                    if message.is_request() {
+                        let connection =
+                            datagram.flow.connection.or((datagram.flow.listener == 1).then_some(3));
+                        let flow = Flow { connection, ..datagram.flow };
+                        if self.sent.len() >= 64 {
+                            self.sent.remove(0);
+                        }
+                        self.sent.push((flow, message));
+                    }
+                }
+                Output::Event(event) => self.hear(event),
+            }
+        }
+        let counts = self.endpoint.counts();
+        assert!(counts.legs <= 12 && counts.transactions <= 200, "bounded: {counts:?}");
+    }
+
+    fn hear(&mut self, event: Event) {
+        match event {
+            Event::Incoming { leg, .. } => self.legs.push(leg),
+            Event::Offer { leg, .. } => self.offers.push(leg),
+            Event::Request { txn, .. } => self.requests.push(txn),
+            Event::Rejected { leg, .. } | Event::Released { leg, .. } => self.gone(leg),
+            Event::Ended { leg, cause } => {
+                if let End::Bye(request) | End::Cancelled(request) = &cause {
+                    assert!(request.is_request());
+                }
+                self.gone(leg);
+            }
+            _ => {}
+        }
+    }
+
+    fn gone(&mut self, leg: LegId) {
+        assert!(self.legs.contains(&leg), "{leg} ends once, and was there before");
+        self.legs.retain(|l| *l != leg);
+        self.offers.retain(|l| *l != leg);
+    }
+
+    /// Everything is let go; when all timers have run nothing is left.
+    fn end(&mut self) {
+        for txn in std::mem::take(&mut self.requests) {
+            self.endpoint.respond(self.now, txn, 200, &[], None);
+        }
+        for leg in self.legs.clone() {
+            self.endpoint.hang_up(self.now, leg, None);
+        }
+        self.drain();
+        // Requests that came meanwhile are answered too; four minutes are longer than any timer of SIP.
+        for _ in 0..8 {
+            self.run_ms(30_000);
+            for txn in std::mem::take(&mut self.requests) {
+                self.endpoint.respond(self.now, txn, 200, &[], None);
+            }
+            self.drain();
+        }
+        let counts = self.endpoint.counts();
+        let live = (counts.legs, counts.transactions, counts.timers, counts.requests);
+        assert_eq!(live, (0, 0, 0, 0), "something is left: {counts:?}");
+        assert!(self.legs.is_empty(), "legs that nobody hears the end of: {:?}", self.legs);
     }
 }

@@ -122,6 +122,9 @@ impl fmt::Display for Contact {
 
 /// The content type of session descriptions.
 pub(super) const SDP: &str = "application/sdp";
+/// Bodies that may stand in an INVITE: SDP, by itself or as a part of one of these (RFC 5621).
+pub(super) const ACCEPTED: &str =
+    "application/sdp, multipart/mixed, multipart/alternative, multipart/related";
 
 /// A name-addr: an addr-spec gets its brackets, so that a tag is the header's (20.10).
 pub(super) fn bracketed(address: &str) -> String {

@@ -150,18 +150,13 @@ impl Endpoint {
             self.respond_with(now, txn, 420, |b| b.header(Name::Unsupported, &list));
             return false;
         }
+        // 20.11, RFC 5621 4: what is not optional has to be understood, each part of it.
         let sessions = matches!(request.method(), Method::Invite | Method::Update);
-        if sessions && !request.body().is_empty() {
-            let encoded = request.headers(Name::ContentEncoding).any(|e| !e.eq_ignore_ascii_case("identity"));
-            let optional = request
-                .header(Name::ContentDisposition)
-                .is_some_and(|d| d.to_ascii_lowercase().replace(' ', "").contains("handling=optional"));
-            if !optional && (encoded || !request.has_sdp()) {
-                self.respond_with(now, txn, 415, |b| {
-                    b.header(Name::Accept, SDP).header(Name::AcceptEncoding, "identity")
-                });
-                return false;
-            }
+        if sessions && request.not_understood(&[SDP]).is_some() {
+            self.respond_with(now, txn, 415, |b| {
+                b.header(Name::Accept, compose::ACCEPTED).header(Name::AcceptEncoding, "identity")
+            });
+            return false;
         }
         true
     }

@@ -25,7 +25,7 @@ impl Endpoint {
             return;
         }
         let invite = request.method() == Method::Invite;
-        let offers = invite || !request.body().is_empty();
+        let offers = invite || request.has_sdp();
         let tag = request.from().and_then(|f| f.tag()).unwrap_or("");
         let Some(leg) = self.legs.get_mut(leg_id) else { return };
         let theirs = leg.theirs.is_some_and(|t| self.txns.get(t).is_some_and(Txn::is_open));

@@ -194,7 +194,7 @@ impl Endpoint {
         };
         self.core.stop(&mut waiting.repeat);
         self.core.stop(&mut waiting.limit);
-        let (has_body, answers) = (!prack.body().is_empty(), waiting.described && !offered);
+        let (has_body, answers) = (prack.has_sdp(), waiting.described && !offered);
         if let Some(reliable) = self.reliable(leg_id) {
             reliable.answered |= waiting.described && (offered || has_body);
         }

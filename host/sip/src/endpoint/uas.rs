@@ -49,7 +49,7 @@ impl Endpoint {
             phase: Phase::Ringing(Ringing {
                 txn: txn_id,
                 remind: None,
-                offered: !request.body().is_empty(),
+                offered: request.has_sdp(),
                 wants: Wants::of(request),
                 reliable: None,
             }),
@@ -152,7 +152,7 @@ impl Endpoint {
             return self.send_bye(now, leg_id, reason.as_deref(), false);
         }
         // The ACK of a re-INVITE says something only when it brings the answer.
-        if unacked.initial || !ack.body().is_empty() {
+        if unacked.initial || ack.has_sdp() {
             self.core.tell(Event::Confirmed { leg: LegId(leg_id), ack: ack.clone() });
         }
     }

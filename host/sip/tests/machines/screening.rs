@@ -48,7 +48,12 @@ fn refusals_are_those_of_the_rfc() {
     let table: &[Row] = &[
         ("unknown method", request("DANCE", "z9hG4bKa", ""), 501, Some(("Allow", "INVITE"))),
         ("unknown extension", invite("Require: 100rel, magic\n"), 420, Some(("Unsupported", "magic"))),
-        ("other body", invite("Content-Type: text/plain\n\nhello"), 415, Some(("Accept", "application/sdp"))),
+        (
+            "other body",
+            invite("Content-Type: text/plain\n\nhello"),
+            415,
+            Some(("Accept", "application/sdp, multipart/mixed, multipart/alternative, multipart/related")),
+        ),
         (
             "packed body",
             invite("Content-Type: application/sdp\nContent-Encoding: gzip\n\nv=0"),
