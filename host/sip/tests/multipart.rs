@@ -122,7 +122,23 @@ fn what_must_be_understood_is_named() {
     assert_eq!(of("mixed", &[sdp, optional]), None);
     assert_eq!(of("alternative", &[unknown, sdp]), None);
     assert_eq!(of("alternative", &[unknown, unknown]), secret);
-    assert_eq!(of("mixed", &[]), None);
+    assert_eq!(of("mixed", &[]), Some("multipart/mixed".to_owned()));
+    assert_eq!(wrong("c: multipart/mixed\r\n", &mixed(&[sdp])), Some("multipart/mixed".to_owned()));
+    let early = ("Content-Type: application/sdp\r\nContent-Disposition: early-session\r\n", SDP);
+    assert_eq!(of("mixed", &[sdp, early]), Some("application/sdp".to_owned()));
+    assert_eq!(
+        of(
+            "mixed",
+            &[
+                sdp,
+                (
+                    "Content-Type: application/sdp\r\nContent-Disposition: early-session;handling=optional\r\n",
+                    SDP
+                )
+            ]
+        ),
+        None
+    );
 }
 
 #[test]

@@ -65,20 +65,20 @@ const RFC4475: &[(&str, Outcome)] = &[
     ("scalarlg", Dropped(Fault::Header)), // a response is never answered
     ("quotbal", Answered(400, Fault::Header)),
     ("baddate", Served),  // nobody here reads Date; the RFC lets an element ignore it
-    ("regbadct", Served), // the registrar refuses the Contact, see below
+    ("regbadct", Served), // 400 from the endpoint, see below
     ("badaspec", Served), // "elements attempting to be liberal may ignore the spaces"
     ("baddn", Answered(400, Fault::Truncated)), // the archive's file lacks the empty line
     ("escruri", Answered(400, Fault::RequestUri)),
     ("badvers", Answered(505, Fault::Version)),
     ("mismatch01", Answered(400, Fault::Header)),
-    ("mismatch02", Answered(400, Fault::Header)),
+    ("mismatch02", Answered(501, Fault::Header)),
     ("badbranch", Served), // and is matched as RFC 2543 says, see below
     ("insuf", Answered(400, Fault::Header)),
     ("unkscm", Served),  // 416 from the endpoint
     ("novelsc", Served), // 416 from the endpoint
-    ("unksm2", Served),
-    ("bext01", Served), // 420 from the endpoint
-    ("invut", Served),  // 415 from the endpoint
+    ("unksm2", Served),  // 400 from the endpoint
+    ("bext01", Served),  // 420 from the endpoint
+    ("invut", Served),   // 415 from the endpoint
     ("regaut01", Served),
     ("multi01", Answered(400, Fault::Header)),
     ("mcl01", Answered(400, Fault::Framing)),
@@ -87,7 +87,7 @@ const RFC4475: &[(&str, Outcome)] = &[
     ("cparam01", Served),
     ("cparam02", Served),
     ("regescrt", Served),
-    ("sdp01", Served), // 406 from the application
+    ("sdp01", Served), // 406 from the endpoint
     ("inv2543", Served),
     ("test", Dropped(Fault::NotSip)),
 ];

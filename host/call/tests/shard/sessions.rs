@@ -48,6 +48,39 @@ fn an_invite_without_an_offer_gets_ours_in_the_200_and_audio_waits_for_the_ack()
 }
 
 #[test]
+fn a_session_description_is_found_among_the_parts_of_a_body_wherever_one_may_come() {
+    // In the INVITE, the agent's 200, and offers of both during the call.
+    let mut w = World::new();
+    w.in_parts = true;
+    w.talking();
+    let (caller, agent) = (w.media.opened[0], w.media.opened[1]);
+    assert_eq!(w.media.remotes[&caller].address.port(), w.caller.media_port);
+    assert_eq!(w.media.remotes[&agent].address.port(), w.agents[0].media_port);
+    reinvite(&mut w, 1, Direction::SendOnly);
+    assert!(w.caller_hears_music());
+    reinvite(&mut w, 1, Direction::SendRecv);
+    w.caller.media_port = 6_000;
+    let (now, leg, sdp) = (w.now, w.leg.unwrap(), w.caller.sdp(Direction::SendRecv));
+    assert!(w.caller.sip.update(now, leg, &sdp));
+    w.run();
+    assert_eq!(w.media.remotes[&caller].address.port(), 6_000);
+    w.hang_up();
+    w.over();
+    // In the ACK, which answers the offer of our 200.
+    let mut w = World::new();
+    w.in_parts = true;
+    w.dial("+4930", false);
+    w.verb(play());
+    let answer = w.caller.sdp(Direction::SendRecv);
+    let (now, leg) = (w.now, w.leg.unwrap());
+    w.caller.sip.ack(now, leg, &answer);
+    w.run();
+    assert_eq!(w.media.remotes[&w.media.opened[0]].address.port(), w.caller.media_port);
+    w.hang_up();
+    w.over();
+}
+
+#[test]
 fn an_offer_without_a_codec_of_ours_is_488_before_anything_else_happens() {
     let mut w = World::new();
     let sdp =

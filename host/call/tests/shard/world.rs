@@ -174,6 +174,8 @@ pub struct World {
     pub lose: Option<Lose>,
     /// Answers every `Enqueue` with a place.
     pub queue: bool,
+    /// Session descriptions reach the shard as parts of bodies.
+    pub in_parts: bool,
     /// Scripts end when they hear of the hang-up.
     pub scripts_end: bool,
     seq: u64,
@@ -181,6 +183,21 @@ pub struct World {
     wire: VecDeque<(SocketAddr, SocketAddr, Bytes)>,
     back: VecDeque<Input>,
     bus_seq: u64,
+}
+
+/// The same message with its session description as the second of two parts.
+fn wrapped(bytes: Bytes) -> Bytes {
+    const KIND: &str = "Content-Type: application/sdp\r\n";
+    let text = std::str::from_utf8(&bytes).expect("phones write text");
+    let Some((head, sdp)) = text.split_once("\r\n\r\n").filter(|(head, _)| head.contains(KIND)) else {
+        return bytes;
+    };
+    let other = "Content-Disposition: x;handling=optional\r\n\r\nhello";
+    let body = format!("--b\r\n{other}\r\n--b\r\n{KIND}\r\n{sdp}\r\n--b--\r\n");
+    let head = head
+        .replace(KIND, "Content-Type: multipart/mixed;boundary=b\r\n")
+        .replace(&format!("Content-Length: {}", sdp.len()), &format!("Content-Length: {}", body.len()));
+    format!("{head}\r\n\r\n{body}").into()
 }
 
 fn through_the_bus<T: Serialize + DeserializeOwned>(message: &T) -> T {
@@ -273,6 +290,7 @@ impl World {
             ids: 1000,
             lose: None,
             queue: true,
+            in_parts: false,
             scripts_end: true,
             seq: 0,
             port: 10_000,
@@ -482,6 +500,7 @@ impl World {
     }
 
     fn deliver(&mut self, from: SocketAddr, to: SocketAddr, bytes: Bytes) {
+        let bytes = if self.in_parts && to == at(SHARD) { wrapped(bytes) } else { bytes };
         if to == at(SHARD) {
             return self.input(Input::Datagram { flow: Flow::udp(1, from), bytes });
         }

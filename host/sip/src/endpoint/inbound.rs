@@ -12,7 +12,7 @@ use super::txns::{Owner, Told, Txn};
 use super::types::{Event, Flow, RequestFailure, TxnId};
 use super::uac::has_one_via;
 use crate::transaction::{Class, Input};
-use crate::wire::{Builder, Fault, Message, Method, Name, Uri, WireError};
+use crate::wire::{Builder, Fault, Message, Method, Name, NameAddr, Uri, WireError, q_milli, text};
 
 impl Endpoint {
     pub(super) fn on_datagram(&mut self, now: Now, source: Flow, bytes: Bytes) {
@@ -120,6 +120,11 @@ impl Endpoint {
         if !self.screen(now, txn, request) {
             return;
         }
+        if method == Method::Register
+            && let Some(text) = unusable_register(request)
+        {
+            return self.refuse_with_text(now, txn, 400, text);
+        }
         if method != Method::Invite {
             return self.hand_over(txn, None, source, request);
         }
@@ -127,15 +132,18 @@ impl Endpoint {
         if request.max_forwards() == Some(0) {
             return self.respond_with(now, txn, 483, |b| b);
         }
-        // 8.1.1.8: "The Contact header field MUST be present and contain exactly one SIP or SIPS URI".
-        if request.contact().and_then(|c| c.parsed_uri().ok()).is_none() {
+        // 8.1.1.8: "The Contact header field MUST be present and contain exactly one SIP or SIPS URI". A client
+        // of RFC 2543 may leave it out, and is reached at its From (torture test 3.4.1).
+        let old =
+            request.top_via().is_some_and(|v| !v.is_rfc3261()) && request.header(Name::Contact).is_none();
+        if !old && request.contact().and_then(|c| c.parsed_uri().ok()).is_none() {
             return self.refuse_with_text(now, txn, 400, "INVITE without a usable Contact");
         }
         self.on_new_invite(now, txn, source, request);
     }
 
     /// What no request may have here: extensions that we lack (8.2.2.3), bodies that we cannot read
-    /// (8.2.3). False when the request has been refused.
+    /// (8.2.3), no wish for what we answer with (20.1). False when the request has been refused.
     fn screen(&mut self, now: Now, txn: u64, request: &Message) -> bool {
         let config = &self.core.config;
         let registrars: &[&str] =
@@ -151,11 +159,23 @@ impl Endpoint {
             return false;
         }
         // 20.11, RFC 5621 4: what is not optional has to be understood, each part of it.
-        let sessions = matches!(request.method(), Method::Invite | Method::Update);
-        if sessions && request.not_understood(&[SDP]).is_some() {
+        // A PRACK is answered with 2xx whatever it brings (RFC 3262 3), an ACK not at all.
+        if !matches!(request.method(), Method::Invite | Method::Update) {
+            return true;
+        }
+        if request.not_understood(&[SDP]).is_some() {
             self.respond_with(now, txn, 415, |b| {
                 b.header(Name::Accept, compose::ACCEPTED).header(Name::AcceptEncoding, "identity")
             });
+            return false;
+        }
+        if !takes_sdp(request) {
+            self.refuse_with_text(
+                now,
+                txn,
+                406,
+                "the answer would be application/sdp, which Accept leaves out",
+            );
             return false;
         }
         true
@@ -321,6 +341,30 @@ impl Endpoint {
             }
         }
     }
+}
+
+/// Whether the sender takes a session description: without an Accept it does (20.1).
+fn takes_sdp(request: &Message) -> bool {
+    if request.header(Name::Accept).is_none() {
+        return true;
+    }
+    request.headers(Name::Accept).any(|range| {
+        let (kind, params) = text::split_outside(range, b';');
+        let refused = text::Params::new(params.unwrap_or("")).get("q").and_then(q_milli) == Some(0);
+        let kind = text::trim(kind);
+        !refused && [SDP, "application/*", "*/*"].iter().any(|k| k.eq_ignore_ascii_case(kind))
+    })
+}
+
+/// Why no registrar could serve a REGISTER (10.3): the address-of-record in To must be a SIP or SIPS URI, and
+/// each Contact an address (of any scheme, 10.2.1).
+fn unusable_register(request: &Message) -> Option<&'static str> {
+    let to = request.to().and_then(|to| to.parsed_uri().ok());
+    if !to.is_some_and(|uri| uri.is_sip()) {
+        return Some("To is no SIP URI");
+    }
+    let readable = |c: &str| c == "*" || NameAddr::parse(c).is_some_and(|a| a.parsed_uri().is_ok());
+    (!request.headers(Name::Contact).all(readable)).then_some("a Contact cannot be read")
 }
 
 /// Where responses go: on a stream back the way that the request came; on UDP to the source when the

@@ -178,7 +178,7 @@ impl Txns {
         let via = request.top_via()?;
         let port =
             via.port.unwrap_or_else(|| Transport::named(via.transport).unwrap_or_default().default_port());
-        let branch = match via.branch.filter(|b| b.starts_with(MAGIC_COOKIE)) {
+        let branch = match via.branch.filter(|_| via.is_rfc3261()) {
             Some(branch) => std::borrow::Cow::Borrowed(branch),
             None => {
                 let tag = request.from().and_then(|f| f.tag()).unwrap_or("");

@@ -55,6 +55,11 @@ impl<'a> Part<'a> {
         self.content_type.eq_ignore_ascii_case(kind)
     }
 
+    /// Without a disposition a session description is for the session (RFC 3261 20.11).
+    fn is_for_session(&self) -> bool {
+        self.disposition.is_none_or(|d| d.eq_ignore_ascii_case("session"))
+    }
+
     fn multipart(&self) -> Option<&'a str> {
         let (kind, subtype) = self.content_type.split_once('/')?;
         kind.eq_ignore_ascii_case("multipart").then_some(subtype)
@@ -87,8 +92,7 @@ impl<'a> Part<'a> {
     /// last that can be used counts (RFC 2046 5.1.4), of a mixture the first.
     pub(super) fn sdp(&self, depth: usize) -> Option<&'a [u8]> {
         if self.is("application/sdp") {
-            let session = self.disposition.is_none_or(|d| d.eq_ignore_ascii_case("session"));
-            return (session && !self.encoded && !self.bytes.is_empty()).then_some(self.bytes);
+            return (self.is_for_session() && !self.encoded && !self.bytes.is_empty()).then_some(self.bytes);
         }
         let subtype = self.multipart().filter(|_| depth < MAX_DEPTH)?;
         let mut found = self.parts().filter_map(|part| part.sdp(depth + 1));
@@ -96,28 +100,30 @@ impl<'a> Part<'a> {
     }
 
     /// The media type of the first part that must be understood (RFC 3261 20.11: unless it says that it is
-    /// optional) and is none of `known`, or is encoded. Of alternatives one has to be understood.
+    /// optional) and is none of `known`, or is encoded, or for something else than the session. Of
+    /// alternatives one has to be understood. A multipart body without any part cannot be read at all.
     pub(super) fn not_understood(&self, known: &[&str], depth: usize) -> Option<&'a str> {
         if self.optional {
             return None;
         }
-        let understood = known.iter().any(|kind| self.is(kind)) && !self.encoded;
-        match self.multipart() {
-            _ if understood => None,
-            Some(subtype) if depth < MAX_DEPTH && !self.encoded => {
-                let mut wrong = self.parts().map(|part| part.not_understood(known, depth + 1));
-                if subtype.eq_ignore_ascii_case("alternative") {
-                    // Without any part there is nothing to understand.
-                    let mut first = None;
-                    for one in wrong {
-                        first = first.or(Some(one?));
-                    }
-                    return first;
-                }
-                wrong.find_map(|one| one)
-            }
-            _ => Some(self.content_type),
+        if known.iter().any(|kind| self.is(kind)) && self.is_for_session() && !self.encoded {
+            return None;
         }
+        let Some(subtype) = self.multipart().filter(|_| depth < MAX_DEPTH) else {
+            return Some(self.content_type);
+        };
+        let mut judged = self.parts().map(|part| part.not_understood(known, depth + 1)).peekable();
+        if judged.peek().is_none() {
+            return Some(self.content_type);
+        }
+        if subtype.eq_ignore_ascii_case("alternative") {
+            let mut first = None;
+            for one in judged {
+                first = first.or(Some(one?));
+            }
+            return first;
+        }
+        judged.find_map(|one| one)
     }
 }
 

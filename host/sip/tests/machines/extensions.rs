@@ -141,9 +141,11 @@ fn who_requires_100rel_gets_every_provisional_so_and_a_wrong_prack_481() {
     assert_eq!((of(&net, 200), of(&net, 183)), (1, 1));
     let next = net.stray.iter().find(|(_, m)| m.status() == 183).unwrap().1.clone();
     assert_eq!(next.header(Name::RSeq), Some((rseq + 1).to_string().as_str()));
-    // An offer in the PRACK is answered in its 200 (RFC 3262 5).
+    // An offer in the PRACK is answered in its 200 (RFC 3262 5); here it is a part of the body.
     net.stray.clear();
-    let offer = prack(12, format!("{} 7 INVITE\nContent-Type: application/sdp", rseq + 1)) + SDP_A;
+    let parts = "Content-Type: multipart/mixed;boundary=b";
+    let offer = prack(12, format!("{} 7 INVITE\n{parts}", rseq + 1))
+        + &format!("--b\n\nhello\n--b\nContent-Type: application/sdp\n\n{SDP_A}\n--b--\n");
     net.raw("192.0.2.1:5060", 0, &offer);
     assert!(matches!(net.next(0, 10), Some(Event::Offer { request, .. }) if request.has_sdp()));
     net.ends[0].accept_offer(net.now, leg, Some(SDP_B));

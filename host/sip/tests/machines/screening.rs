@@ -3,7 +3,7 @@
 use cordboard_sip::endpoint::{Event, Flow};
 use cordboard_sip::wire::Message;
 
-use crate::harness::{Net, SDP_B};
+use crate::harness::{Net, SDP_A, SDP_B};
 
 const FROM: &str = "10.0.0.9:5077";
 
@@ -60,6 +60,31 @@ fn refusals_are_those_of_the_rfc() {
             415,
             Some(("Accept-Encoding", "identity")),
         ),
+        (
+            "a part that must be understood",
+            invite(&parts("", "application/isup;version=itu-t92+", "signal;handling=required")),
+            415,
+            Some(("Accept", "multipart/mixed")),
+        ),
+        (
+            "parts without a boundary",
+            invite(&parts("", "text/plain", "render").replace("boundary=b", "x=b")),
+            415,
+            None,
+        ),
+        ("no wish for SDP", invite("Accept: text/plain, application/*;q=0\n"), 406, Some(("Warning", "399"))),
+        (
+            "a REGISTER for no SIP user",
+            register("<tel:+4930>", "<sip:x@10.0.0.9>"),
+            400,
+            Some(("Warning", "To")),
+        ),
+        (
+            "a REGISTER of nothing",
+            register("<sip:b@10.0.0.1>", "sip:x@y?a=b"),
+            400,
+            Some(("Warning", "Contact")),
+        ),
         ("no hops left", invite("").replace("Forwards: 70", "Forwards: 0"), 483, None),
         (
             "no contact",
@@ -88,6 +113,52 @@ fn refusals_are_those_of_the_rfc() {
         }
         assert!(answer.to().unwrap().tag().is_some(), "{what}: 8.2.6.2");
     }
+}
+
+/// Headers and a body of two parts: SDP with more headers, and another.
+fn parts(sdp_headers: &str, other: &str, disposition: &str) -> String {
+    let sdp = SDP_A.replace("\r\n", "\n");
+    format!(
+        "Content-Type: multipart/mixed;boundary=b\n\n--b\nContent-Type: {other}\n\
+         Content-Disposition: {disposition}\n\nx\n--b\nContent-Type: application/sdp\n{sdp_headers}\n{sdp}\n--b--\n"
+    )
+}
+
+fn register(to: &str, contact: &str) -> String {
+    request("REGISTER", "z9hG4bKa", "").replace("<sip:b@10.0.0.1>", to).replace("<sip:x@10.0.0.9>", contact)
+}
+
+#[test]
+fn what_may_be_ignored_or_is_wanted_is_no_reason_to_refuse() {
+    for rest in [
+        parts("", "application/isup", "signal;handling=optional"),
+        parts("Content-Disposition: session\n", "image/png", "icon; handling = OPTIONAL"),
+        "Accept: text/html, application/SDP;level=1\n".to_owned(),
+        "Accept: */*\n".to_owned(),
+    ] {
+        let mut net = Net::new(1);
+        net.raw(FROM, 0, &request("INVITE", "z9hG4bKa", &rest));
+        let Some(Event::Incoming { request, .. }) = net.next(0, 10) else { panic!("no call: {rest}") };
+        assert_eq!(request.has_sdp(), rest.contains("multipart"), "{rest}");
+    }
+}
+
+#[test]
+fn a_client_of_rfc_2543_without_a_contact_is_reached_at_its_from() {
+    let old = "INVITE sip:b@10.0.0.1 SIP/2.0\nVia: SIP/2.0/UDP 10.0.0.9:5077\nFrom: <sip:x@10.0.0.9:5077>\n\
+               To: <sip:b@10.0.0.1>\nCall-ID: old\nCSeq: 1 INVITE\n\n";
+    let mut net = Net::new(1);
+    net.raw(FROM, 0, old);
+    let leg = net.incoming(0);
+    net.ends[0].answer(net.now, leg, Some(SDP_B));
+    let ok = answers(&mut net).into_iter().find(|m| m.status() == 200).expect("200");
+    let to = ok.header(cordboard_sip::wire::Name::To).unwrap();
+    let ack = old.replace("INVITE", "ACK").replace("To: <sip:b@10.0.0.1>", &format!("To: {to}"));
+    net.raw(FROM, 0, &ack);
+    assert!(matches!(net.next(0, 10), Some(Event::Confirmed { .. })));
+    net.ends[0].hang_up(net.now, leg, None);
+    let bye = answers(&mut net).into_iter().find(|m| m.is_request()).expect("a BYE");
+    assert_eq!((bye.method().as_str(), bye.request_uri()), ("BYE", "sip:x@10.0.0.9:5077"));
 }
 
 #[test]
