@@ -14,7 +14,7 @@ use super::address::{NameAddr, Via};
 use super::method::Method;
 use super::multipart::Part;
 use super::name::Name;
-use super::scan::{Fields, Scan, Start, scan};
+use super::scan::{self, Scan, Start};
 use super::text::{List, number, trim};
 use super::uri::Uri;
 
@@ -88,12 +88,7 @@ pub struct Message(Arc<Inner>);
 
 struct Inner {
     bytes: Bytes,
-    mended: Option<Box<[u8]>>,
-    start: Start,
-    fields: Fields,
-    head_end: usize,
-    body: (usize, usize),
-    oddities: Option<&'static str>,
+    scan: Scan,
 }
 
 /// Headers that stand once in a message; the first [`NEEDED`] of them stand in every message (8.1.1).
@@ -109,9 +104,13 @@ impl Message {
     /// Only when the message cannot be framed: no SIP start line, no end of the headers, an
     /// unusable Content-Length, a body cut short (18.3), more than 64 KiB.
     pub fn parse(bytes: Bytes) -> Result<Self, WireError> {
-        let Scan { mended, start, fields, head_end, body, oddities, fault } = scan(&bytes)?;
-        let message = Self(Arc::new(Inner { bytes, mended, start, fields, head_end, body, oddities }));
-        match fault {
+        let skip = scan::begin(&bytes)?;
+        let mut inner = Arc::new(Inner { bytes, scan: Scan::new() });
+        if let Some(Inner { bytes, scan }) = Arc::get_mut(&mut inner) {
+            scan.run(bytes, skip)?;
+        }
+        let message = Self(inner);
+        match message.0.scan.fault {
             None => Ok(message),
             Some((fault, reason)) => {
                 let status = if fault == Fault::TooLarge { 513 } else { 400 };
@@ -128,12 +127,12 @@ impl Message {
     /// Says what is wrong and what to answer; without a status drop the message.
     pub fn check(&self) -> Result<(), WireError> {
         let bad = |fault, status, reason: &str| Err(WireError::of(self, fault, status, reason));
-        if let Start::Request { uri, version, .. } = self.0.start {
+        if let Start::Request { uri, version, .. } = self.0.scan.start {
             // 21.5.6, torture test 3.1.2.16
             if !self.span(version).eq_ignore_ascii_case("SIP/2.0") {
                 return bad(Fault::Version, 505, "only SIP/2.0 is spoken here");
             }
-            if let Some(reason) = self.0.oddities {
+            if let Some(reason) = self.0.scan.oddities {
                 return bad(Fault::RequestUri, 400, reason);
             }
             match Uri::parse(self.span(uri)) {
@@ -144,24 +143,19 @@ impl Message {
                 }
                 Ok(_) => {}
             }
-        } else if let Some(reason) = self.0.oddities {
+        } else if let Some(reason) = self.0.scan.oddities {
             return bad(Fault::Header, 400, reason);
         }
-        let mut seen = 0_u8;
-        for field in &self.0.fields {
-            let Some(bit) = SINGLE.iter().position(|n| *n == field.name) else { continue };
-            let problem = if field.start == field.end {
-                "is empty"
-            } else if seen & 1 << bit != 0 {
-                "stands there more than once"
-            } else {
-                seen |= 1 << bit;
-                continue;
+        let fields = &self.0.scan.fields;
+        for (i, name) in SINGLE.into_iter().enumerate() {
+            let problem = match fields.first(name) {
+                None if i < NEEDED => "is missing",
+                None => continue,
+                Some(_) if fields.is_repeated(name) => "stands there more than once",
+                Some(field) if field.start == field.end => "is empty",
+                Some(_) => continue,
             };
-            return bad(Fault::Header, 400, &format!("{} {problem}", field.name.as_str()));
-        }
-        if let Some(bit) = (0..NEEDED).find(|bit| seen & 1 << bit == 0) {
-            return bad(Fault::Header, 400, &format!("no {}", SINGLE[bit].as_str()));
+            return bad(Fault::Header, 400, &format!("{} {problem}", name.as_str()));
         }
         for (name, address) in [("From", self.from()), ("To", self.to())] {
             // A URI of a scheme that we do not know is a URI all the same.
@@ -191,13 +185,13 @@ impl Message {
     /// Whether it is a request.
     #[must_use]
     pub fn is_request(&self) -> bool {
-        matches!(self.0.start, Start::Request { .. })
+        matches!(self.0.scan.start, Start::Request { .. })
     }
 
     /// The request's method; for a response the method of its CSeq.
     #[must_use]
     pub fn method(&self) -> Method<'_> {
-        match self.0.start {
+        match self.0.scan.start {
             Start::Request { method, .. } => Method::recognise(self.span(method)),
             Start::Response { .. } => self.cseq().map_or(Method::Other(""), |(_, method)| method),
         }
@@ -206,7 +200,7 @@ impl Message {
     /// The Request-URI as it stands; empty for a response.
     #[must_use]
     pub fn request_uri(&self) -> &str {
-        match self.0.start {
+        match self.0.scan.start {
             Start::Request { uri, .. } => self.span(uri),
             Start::Response { .. } => "",
         }
@@ -215,7 +209,7 @@ impl Message {
     /// The status of a response, 100 to 699; 0 for a request.
     #[must_use]
     pub fn status(&self) -> u16 {
-        match self.0.start {
+        match self.0.scan.start {
             Start::Request { .. } => 0,
             Start::Response { status, .. } => status,
         }
@@ -224,7 +218,7 @@ impl Message {
     /// The reason phrase of a response, which may be empty.
     #[must_use]
     pub fn reason(&self) -> &str {
-        match self.0.start {
+        match self.0.scan.start {
             Start::Request { .. } => "",
             Start::Response { reason, .. } => self.span(reason),
         }
@@ -233,7 +227,7 @@ impl Message {
     /// The value of the first line with this name, whole (commas and all).
     #[must_use]
     pub fn header(&self, name: Name) -> Option<&str> {
-        self.0.fields.iter().find(|f| f.name == name).map(|f| self.span((f.start, f.end)))
+        self.0.scan.fields.first(name).map(|f| self.span((f.start, f.end)))
     }
 
     /// Every value of a header over all its lines; those that may be lists (7.3.1) are split.
@@ -247,7 +241,8 @@ impl Message {
 
     /// The value of every line with this name, unsplit.
     pub fn lines(&self, name: Name) -> impl Iterator<Item = &str> {
-        self.0.fields.iter().filter(move |f| f.name == name).map(|f| self.span((f.start, f.end)))
+        let fields = self.0.scan.fields.from_first(name).iter();
+        fields.filter(move |f| f.name == name).map(|f| self.span((f.start, f.end)))
     }
 
     /// The value of the first line whose name, known or not, is `name` in any case (long form).
@@ -256,7 +251,9 @@ impl Message {
         match Name::recognise(name.as_bytes()) {
             Name::Other => self
                 .0
+                .scan
                 .fields
+                .from_first(Name::Other)
                 .iter()
                 .find(|f| {
                     f.name == Name::Other && self.span((f.name_start, f.name_end)).eq_ignore_ascii_case(name)
@@ -268,7 +265,7 @@ impl Message {
 
     /// Every header line in order: the name (long form if it is known) and the value.
     pub fn all(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.0.fields.iter().map(|f| {
+        self.0.scan.fields.all().iter().map(|f| {
             let name =
                 if f.name == Name::Other { self.span((f.name_start, f.name_end)) } else { f.name.as_str() };
             (name, self.span((f.start, f.end)))
@@ -278,7 +275,9 @@ impl Message {
     /// The raw value bytes of every line with this name, folds and all: what a copy must echo.
     pub(super) fn raw_lines(&self, name: Name) -> impl Iterator<Item = &[u8]> {
         self.0
+            .scan
             .fields
+            .from_first(name)
             .iter()
             .filter(move |f| f.name == name)
             .map(|f| &self.0.bytes[usize::from(f.start)..usize::from(f.end)])
@@ -331,7 +330,7 @@ impl Message {
     /// The body, as long as Content-Length says, or to the end of the datagram (18.3).
     #[must_use]
     pub fn body(&self) -> &[u8] {
-        &self.0.bytes[self.0.body.0..self.0.body.1]
+        &self.0.bytes[self.0.scan.body.0..self.0.scan.body.1]
     }
 
     /// The media type without its parameters, as it is written.
@@ -389,7 +388,7 @@ impl Message {
 
     /// The text between two positions of the head, with mended octets.
     fn span(&self, (start, end): (u16, u16)) -> &str {
-        let text = self.0.mended.as_deref().unwrap_or(&self.0.bytes);
+        let text = self.0.scan.mended.as_deref().unwrap_or(&self.0.bytes);
         // The head is UTF-8 (scan checked or mended it) and positions lie beside ASCII characters.
         std::str::from_utf8(&text[usize::from(start)..usize::from(end)]).unwrap_or("")
     }
@@ -397,7 +396,7 @@ impl Message {
 
 impl fmt::Debug for Message {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&String::from_utf8_lossy(&self.0.bytes[..self.0.head_end]))?;
+        f.write_str(&String::from_utf8_lossy(&self.0.bytes[..self.0.scan.head_end]))?;
         write!(f, " ({} bytes of body)", self.body().len())
     }
 }

@@ -1,7 +1,7 @@
 //! Header names that this stack knows, their compact forms, and how a name is recognised.
 //!
-//! Called by the scanner for each line of a message: a byte of length, first and last letter picks
-//! a slot of a table made at compile time, one comparison confirms it. Never allocates.
+//! Called by the scanner for each line of a message: a name is three machine words in lower case, whose hash
+//! picks a slot of a table made at compile time; comparing the words confirms it. Never allocates.
 
 macro_rules! names {
     ($($(#[$doc:meta])* $variant:ident $text:literal $compact:literal $list:literal;)*) => {
@@ -36,11 +36,11 @@ macro_rules! names {
                 }
             }
 
-            /// The name of a compact form (RFC 3261 7.3.3 and the IANA table).
-            pub(super) const fn of_letter(letter: u8) -> Self {
-                match letter.to_ascii_lowercase() {
-                    $($compact => if $compact == 0 { Self::Other } else { Self::$variant },)*
-                    _ => Self::Other,
+            /// The compact form's letter; 0 if there is none.
+            pub(super) const fn letter(self) -> u8 {
+                match self {
+                    Self::Other => 0,
+                    $(Self::$variant => $compact,)*
                 }
             }
 
@@ -51,8 +51,6 @@ macro_rules! names {
 }
 
 // Variant, long form, compact letter (0: none), whether it is a comma list.
-// `unreachable_patterns`: all names without a letter share the pattern 0.
-#[allow(unreachable_patterns, reason = "names without a compact letter share the pattern 0")]
 mod table {
     names! {
         Accept "Accept" 0 true;
@@ -132,51 +130,105 @@ mod table {
 
 pub use table::Name;
 
-const SLOTS: usize = 256;
+/// The longest name that is looked up; all known ones are shorter.
+pub(super) const LONGEST: usize = 24;
 
-const fn slot(len: usize, first: u8, last: u8) -> usize {
-    let (first, last) = ((first | 0x20) as usize, (last | 0x20) as usize);
-    (len * 7 + first * 29 + last * 3) % SLOTS
+/// A name in lower case, zeros behind it. Of the bytes that `| 0x20` would make equal to one of a known name
+/// and that are no letters there is only the carriage return: see [`Name::recognise`].
+pub(super) type Key = [u64; LONGEST / 8];
+
+/// Makes a byte of a name lower case, eight at a time.
+pub(super) const LOWER: u64 = 0x2020_2020_2020_2020;
+
+const fn key(text: &[u8]) -> Key {
+    let mut key = [0; LONGEST / 8];
+    let mut i = 0;
+    while i < text.len() {
+        key[i / 8] |= ((text[i] | 0x20) as u64) << (8 * (i % 8));
+        i += 1;
+    }
+    key
 }
 
-/// Open addressing: an empty text ends a chain.
-static TABLE: [(&[u8], Name); SLOTS] = {
-    let mut table: [(&[u8], Name); SLOTS] = [(&[], Name::Other); SLOTS];
-    let mut i = 0;
+/// Chosen by trial: nearly every name is in the slot of its hash.
+const MULTIPLIER: u64 = 0x9b25_2840_863c_ff9b;
+
+const fn slot(key: &Key) -> usize {
+    let mixed = key[0] ^ key[1].rotate_left(23) ^ key[2].rotate_left(41);
+    (mixed.wrapping_mul(MULTIPLIER) >> 56) as usize
+}
+
+/// Every long form and every compact one.
+const FORMS: usize = {
+    let (mut forms, mut i) = (Name::ALL.len(), 0);
     while i < Name::ALL.len() {
-        let text = Name::ALL[i].as_str().as_bytes();
-        let mut at = slot(text.len(), text[0], text[text.len() - 1]);
-        while !table[at].0.is_empty() {
-            at = (at + 1) % SLOTS;
+        forms += (Name::ALL[i].letter() != 0) as usize;
+        i += 1;
+    }
+    forms
+};
+
+struct Table {
+    /// The form of a slot, counted from one; zero ends a chain.
+    slots: [u8; 256],
+    forms: [(Key, Name); FORMS],
+}
+
+impl Table {
+    const fn with(mut self, at: usize, text: &[u8], name: Name) -> Self {
+        assert!(text.len() <= LONGEST);
+        let key = key(text);
+        let mut slot = slot(&key);
+        while self.slots[slot] != 0 {
+            slot = (slot + 1) % 256;
         }
-        table[at] = (text, Name::ALL[i]);
+        self.slots[slot] = at as u8 + 1;
+        self.forms[at] = (key, name);
+        self
+    }
+}
+
+static TABLE: Table = {
+    let mut table = Table { slots: [0; 256], forms: [([0; LONGEST / 8], Name::Other); FORMS] };
+    let (mut at, mut i) = (0, 0);
+    while i < Name::ALL.len() {
+        let name = Name::ALL[i];
+        table = table.with(at, name.as_str().as_bytes(), name);
+        at += 1;
+        if name.letter() != 0 {
+            table = table.with(at, &[name.letter()], name);
+            at += 1;
+        }
         i += 1;
     }
     table
 };
 
 impl Name {
+    /// How many there are, [`Name::Other`] among them.
+    pub(super) const COUNT: usize = Self::ALL.len() + 1;
+
     /// Recognises a name in any case, long or compact; what is unknown is [`Name::Other`].
     #[must_use]
     pub fn recognise(name: &[u8]) -> Self {
-        let (first, last) = match name {
-            [] => return Self::Other,
-            [letter] => return Self::of_compact(*letter),
-            [first, .., last] => (*first, *last),
-        };
-        let mut at = slot(name.len(), first, last);
-        loop {
-            let (text, candidate) = TABLE[at];
-            // Nearly everybody writes names as the RFC does.
-            if text.is_empty() || text == name || text.eq_ignore_ascii_case(name) {
-                return candidate;
-            }
-            at = (at + 1) % SLOTS;
+        if name.len() > LONGEST || name.contains(&b'\r') {
+            return Self::Other;
         }
+        Self::of_key(key(name))
     }
 
-    fn of_compact(letter: u8) -> Self {
-        if letter.is_ascii_alphabetic() { Self::of_letter(letter) } else { Self::Other }
+    /// The name of a key whose text has no carriage return.
+    #[inline]
+    pub(super) fn of_key(key: Key) -> Self {
+        let mut slot = slot(&key);
+        loop {
+            let Some(at) = TABLE.slots[slot].checked_sub(1) else { return Self::Other };
+            let (known, name) = &TABLE.forms[usize::from(at)];
+            if (known[0] ^ key[0]) | (known[1] ^ key[1]) | (known[2] ^ key[2]) == 0 {
+                return *name;
+            }
+            slot = (slot + 1) % 256;
+        }
     }
 }
 
@@ -201,6 +253,7 @@ mod tests {
         assert_eq!(Name::recognise(b"X-Custom"), Name::Other);
         assert_eq!(Name::recognise(b"Fron"), Name::Other);
         assert_eq!(Name::recognise(b""), Name::Other);
+        assert_eq!(Name::recognise(b"Call\rID"), Name::Other);
     }
 
     #[test]

@@ -3,11 +3,10 @@
 //! Called by `Message::parse` alone. Looks at no header's meaning except Content-Length, which
 //! frames the body. Positions are 16 bits wide, so a message's head ends below 64 KiB.
 
-use bytes::Bytes;
 use smallvec::SmallVec;
 
 use super::message::{Fault, WireError};
-use super::name::Name;
+use super::name::{LONGEST, LOWER, Name};
 use super::text::{is_token_byte, number};
 
 /// The largest message that is looked at: what a UDP datagram can hold.
@@ -32,7 +31,65 @@ pub(super) enum Start {
     Response { status: u16, reason: (u16, u16) },
 }
 
-pub(super) type Fields = SmallVec<[Field; 24]>;
+/// The header lines, in order, and where each name stands first.
+pub(super) struct Fields {
+    list: SmallVec<[Field; 24]>,
+    /// One more than the first line of a name, none, or [`FAR`].
+    first: [u8; Name::COUNT],
+    /// A bit for each name that stands there more than once.
+    again: u128,
+}
+
+/// The first line of a name is so far down that it has to be searched.
+const FAR: u8 = u8::MAX;
+const _: () = assert!(Name::COUNT <= u128::BITS as usize);
+
+impl Fields {
+    fn new() -> Self {
+        Self { list: SmallVec::new(), first: [0; Name::COUNT], again: 0 }
+    }
+
+    fn clear(&mut self) {
+        self.list.clear();
+        self.first.fill(0);
+        self.again = 0;
+    }
+
+    #[inline]
+    fn push(&mut self, field: Field) {
+        let first = &mut self.first[field.name as usize];
+        if *first == 0 {
+            *first = u8::try_from(self.list.len() + 1).unwrap_or(FAR);
+        } else {
+            self.again |= 1 << field.name as u32;
+        }
+        self.list.push(field);
+    }
+
+    pub(super) fn all(&self) -> &[Field] {
+        &self.list
+    }
+
+    /// The lines from the first one on that has this name.
+    #[inline]
+    pub(super) fn from_first(&self, name: Name) -> &[Field] {
+        match self.first[name as usize] {
+            0 => &[],
+            FAR => &self.list[usize::from(FAR) - 1..],
+            n => &self.list[usize::from(n) - 1..],
+        }
+    }
+
+    #[inline]
+    pub(super) fn first(&self, name: Name) -> Option<&Field> {
+        let mut lines = self.from_first(name).iter();
+        if self.first[name as usize] == FAR { lines.find(|f| f.name == name) } else { lines.next() }
+    }
+
+    pub(super) fn is_repeated(&self, name: Name) -> bool {
+        self.again & 1 << name as u32 != 0
+    }
+}
 
 /// What the pass found.
 pub(super) struct Scan {
@@ -56,7 +113,44 @@ enum Stop {
     Refused(WireError),
 }
 
-pub(super) fn scan(bytes: &Bytes) -> Result<Scan, WireError> {
+impl Scan {
+    /// What is known before the pass.
+    pub(super) fn new() -> Self {
+        Self {
+            mended: None,
+            start: Start::Response { status: 0, reason: (0, 0) },
+            fields: Fields::new(),
+            head_end: 0,
+            body: (0, 0),
+            oddities: None,
+            fault: None,
+        }
+    }
+
+    /// Runs the pass over what [`begin`] has let in. Fills in place: it is larger than what it costs to fill.
+    pub(super) fn run(&mut self, bytes: &[u8], skip: usize) -> Result<(), WireError> {
+        match quick(bytes, skip, self) {
+            Ok(()) if is_utf8(&bytes[..self.head_end]) => Ok(()),
+            Err(Stop::Refused(error)) => Err(error),
+            Ok(()) | Err(Stop::Mend) => {
+                let text = mend(bytes, skip);
+                match quick(&text, skip, self) {
+                    Ok(()) => {
+                        self.mended = Some(text);
+                        Ok(())
+                    }
+                    Err(Stop::Refused(error)) => Err(error),
+                    Err(Stop::Mend) => {
+                        Err(WireError::new(Fault::NotSip, "the header lines have no structure"))
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Where the start line begins.
+pub(super) fn begin(bytes: &[u8]) -> Result<usize, WireError> {
     // 7.5: CRLF before the start line is skipped; nothing else is a keep-alive (RFC 5626 3.5.1).
     let skip = bytes.iter().take_while(|b| matches!(b, b'\r' | b'\n')).count();
     if skip == bytes.len() {
@@ -65,18 +159,7 @@ pub(super) fn scan(bytes: &Bytes) -> Result<Scan, WireError> {
     if bytes.len() > MAX_MESSAGE {
         return Err(WireError::new(Fault::TooLarge, "more than 65535 bytes"));
     }
-    match quick(bytes, skip) {
-        Ok(scan) if is_utf8(&bytes[..scan.head_end]) => Ok(scan),
-        Err(Stop::Refused(error)) => Err(error),
-        Ok(_) | Err(Stop::Mend) => {
-            let text = mend(bytes, skip);
-            match quick(&text, skip) {
-                Ok(scan) => Ok(Scan { mended: Some(text), ..scan }),
-                Err(Stop::Refused(error)) => Err(error),
-                Err(Stop::Mend) => Err(WireError::new(Fault::NotSip, "the header lines have no structure")),
-            }
-        }
-    }
+    Ok(skip)
 }
 
 fn is_utf8(head: &[u8]) -> bool {
@@ -87,10 +170,11 @@ fn is_blank(b: u8) -> bool {
     matches!(b, b' ' | b'\t')
 }
 
-fn quick(text: &[u8], skip: usize) -> Result<Scan, Stop> {
+fn quick(text: &[u8], skip: usize, found: &mut Scan) -> Result<(), Stop> {
     let (line_end, mut at, _) = line(text, skip)?;
     let (start, mut oddities) = start_line(text, skip, line_end).map_err(Stop::Refused)?;
-    let mut fields = Fields::new();
+    let fields = &mut found.fields;
+    fields.clear();
     let mut content_length = None;
     let mut fault = None;
     let head_end = loop {
@@ -110,7 +194,7 @@ fn quick(text: &[u8], skip: usize) -> Result<Scan, Stop> {
             fault = Some((Fault::Truncated, "the last header line has no end"));
         }
         match field(text, at, end) {
-            Some(_) if fields.len() == MAX_HEADER_LINES => {
+            Some(_) if fields.list.len() == MAX_HEADER_LINES => {
                 fault = Some((Fault::TooLarge, "more than 512 header lines"));
                 break at;
             }
@@ -150,10 +234,16 @@ fn quick(text: &[u8], skip: usize) -> Result<Scan, Stop> {
             body_end = body_start + length;
         }
     }
-    Ok(Scan { mended: None, start, fields, head_end, body: (body_start, body_end), oddities, fault })
+    found.start = start;
+    found.head_end = head_end;
+    found.body = (body_start, body_end);
+    found.oddities = oddities;
+    found.fault = fault;
+    Ok(())
 }
 
 /// End of the line at `from` without its line end, start of the next, and whether it was ended.
+#[inline]
 fn line(text: &[u8], from: usize) -> Result<(usize, usize, bool), Stop> {
     match memchr::memchr2(b'\r', b'\n', &text[from..]) {
         None => Ok((text.len(), text.len(), false)),
@@ -165,23 +255,66 @@ fn line(text: &[u8], from: usize) -> Result<(usize, usize, bool), Stop> {
 }
 
 fn field(text: &[u8], from: usize, end: usize) -> Option<Field> {
-    let line = &text[from..end];
-    let name_len = line.iter().position(|b| !is_token_byte(*b))?;
-    let blanks = line[name_len..].iter().position(|b| !is_blank(*b))?;
-    if name_len == 0 || line[name_len + blanks] != b':' {
-        return None;
-    }
-    let mut start = name_len + blanks + 1;
-    while start < line.len() && is_blank(line[start]) {
+    let (name, name_len, colon) = match known_name(text, from) {
+        Some((name, len)) if from + len < end => (name, len, len),
+        _ => any_name(&text[from..end])?,
+    };
+    let mut start = from + colon + 1;
+    while start < end && is_blank(text[start]) {
         start += 1;
     }
-    let mut stop = line.len();
-    while stop > start && is_blank(line[stop - 1]) {
+    let mut stop = end;
+    while stop > start && is_blank(text[stop - 1]) {
         stop -= 1;
     }
-    let at = |n: usize| (from + n) as u16;
-    let name = Name::recognise(&line[..name_len]);
-    Some(Field { name, name_start: at(0), name_end: at(name_len), start: at(start), end: at(stop) })
+    let at = |n: usize| n as u16;
+    let name_end = at(from + name_len);
+    Some(Field { name, name_start: at(from), name_end, start: at(start), end: at(stop) })
+}
+
+/// The name that a line begins with and its length, when it is short and its colon stands right behind it.
+/// The line holds no carriage return, see [`super::name::Key`].
+#[inline]
+fn known_name(text: &[u8], from: usize) -> Option<(Name, usize)> {
+    let (words, _) = text[from..].first_chunk::<LONGEST>()?.as_chunks::<8>();
+    let [a, b, c] = [words[0], words[1], words[2]].map(u64::from_le_bytes);
+    let (key, len) = match colon(a) {
+        Some(len) => ([lower(a, len), 0, 0], len),
+        None => match colon(b) {
+            Some(len) => ([a | LOWER, lower(b, len), 0], 8 + len),
+            None => {
+                let len = colon(c)?;
+                ([a | LOWER, b | LOWER, lower(c, len)], 16 + len)
+            }
+        },
+    };
+    let (name, len) = (Name::of_key(key), len as usize);
+    let whole = || len > 0 && text[from..from + len].iter().all(|b| is_token_byte(*b));
+    (name != Name::Other || whole()).then_some((name, len))
+}
+
+/// Where the first colon is among eight bytes.
+#[inline]
+fn colon(word: u64) -> Option<u32> {
+    const COLONS: u64 = u64::from_ne_bytes([b':'; 8]);
+    const ONES: u64 = u64::from_ne_bytes([1; 8]);
+    // The lowest bit of the high ones that is set marks the first byte without a difference.
+    let other = word ^ COLONS;
+    let found = other.wrapping_sub(ONES) & !other & (ONES << 7);
+    (found != 0).then(|| found.trailing_zeros() / 8)
+}
+
+/// The first bytes of a word in lower case, zeros behind them.
+#[inline]
+fn lower(word: u64, len: u32) -> u64 {
+    (word | LOWER) & !(u64::MAX << (8 * len))
+}
+
+/// A name, its length, and where its colon is.
+fn any_name(line: &[u8]) -> Option<(Name, usize, usize)> {
+    let len = line.iter().position(|b| !is_token_byte(*b))?;
+    let colon = len + line[len..].iter().position(|b| !is_blank(*b))?;
+    (len > 0 && line[colon] == b':').then(|| (Name::recognise(&line[..len]), len, colon))
 }
 
 /// 7.1 and 7.2. Anything that has a method or a status is taken; what is wrong with it besides is
@@ -209,7 +342,12 @@ fn start_line(text: &[u8], from: usize, end: usize) -> Result<(Start, Option<&'s
         return Err(not_sip("neither a request line nor a status line"));
     }
     let trimmed = line.iter().rposition(|b| !is_blank(*b)).map_or(0, |n| n + 1);
-    let last = match memchr::memrchr(b' ', &line[..trimmed]) {
+    // Nearly every version is seven bytes long.
+    let last = match trimmed.checked_sub(8) {
+        Some(last) if line[last..].starts_with(b" SIP/2.0") => Some(last),
+        _ => memchr::memrchr(b' ', &line[..trimmed]),
+    };
+    let last = match last {
         Some(last) if last > method => last,
         _ => return Err(not_sip("a request line without a URI or without a version")),
     };
@@ -218,7 +356,7 @@ fn start_line(text: &[u8], from: usize, end: usize) -> Result<(Start, Option<&'s
         return Err(not_sip("a request of another protocol"));
     }
     // 7.1: one blank between the elements, none at the end.
-    let odd = (trimmed != line.len() || uri.is_empty() || uri.iter().any(|b| is_blank(*b)))
+    let odd = (trimmed != line.len() || uri.is_empty() || memchr::memchr2(b' ', b'\t', uri).is_some())
         .then_some("blanks in the request line where none may be");
     let start = Start::Request {
         method: (at(0), at(method)),
@@ -233,7 +371,7 @@ pub(crate) fn check_start_line(line: &[u8]) -> bool {
     line.len() <= MAX_MESSAGE && start_line(line, 0, line.len()).is_ok()
 }
 
-/// What the Content-Length of a whole head says, as [`scan`] reads it; `None` when there is none.
+/// What the Content-Length of a whole head says, as [`Scan::run`] reads it; `None` when there is none.
 ///
 /// # Errors
 /// When it is no number, or two lines differ.
