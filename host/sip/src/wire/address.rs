@@ -5,7 +5,7 @@
 use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
 
-use super::text::{Params, is_token, number, split_outside, trim, unescaped};
+use super::text::{Params, cut_at, is_token, number, split_outside, trim, unescaped};
 use super::uri::{Uri, UriError, host_address, host_and_port};
 
 /// A `name-addr` or `addr-spec` with the header's parameters (RFC 3261 20.10, 25.1).
@@ -32,14 +32,15 @@ impl<'a> NameAddr<'a> {
                 let end = closing_quote(inner)?;
                 (&inner[..end], trim(&inner[end + 1..]).strip_prefix('<')?)
             }
-            None => match value.split_once('<') {
+            None => match cut_at(value, b'<') {
                 Some((display, rest)) => (trim(display), rest),
                 None => {
-                    let (uri, params) = value.split_at(value.find(';').unwrap_or(value.len()));
+                    let end = value.bytes().position(|b| b == b';');
+                    let (uri, params) = value.split_at(end.unwrap_or(value.len()));
                     let uri = trim(uri);
                     // 20: a URI with a question mark must be in brackets, or nobody can tell whose
                     // the headers are.
-                    return (!uri.is_empty() && !uri.contains('?')).then_some(Self {
+                    return (!uri.is_empty() && !uri.bytes().any(|b| b == b'?')).then_some(Self {
                         display: "",
                         uri,
                         params: Params(params),
@@ -47,7 +48,8 @@ impl<'a> NameAddr<'a> {
                 }
             },
         };
-        let (uri, params) = rest.split_once('>')?;
+        let end = memchr::memchr(b'>', rest.as_bytes())?;
+        let (uri, params) = (&rest[..end], &rest[end + 1..]);
         let (uri, params) = (trim(uri), trim(params));
         // Only parameters may follow the bracket.
         if uri.is_empty() || !(params.is_empty() || params.starts_with(';')) {
@@ -117,16 +119,14 @@ pub fn q_milli(text: &str) -> Option<u16> {
 /// Where the quoted string that `inner` begins with (its first quote taken off) ends.
 fn closing_quote(inner: &str) -> Option<usize> {
     let bytes = inner.as_bytes();
-    let mut i = 0;
-    while i < bytes.len() {
-        match bytes[i] {
-            b'\\' => i += 1,
-            b'"' => return Some(i),
-            _ => {}
+    let mut at = 0;
+    loop {
+        let n = memchr::memchr2(b'\\', b'"', bytes.get(at..)?)?;
+        if bytes[at + n] == b'"' {
+            return Some(at + n);
         }
-        i += 1;
+        at += n + 2;
     }
-    None
 }
 
 /// One value of a Via (RFC 3261 20.42).
@@ -157,14 +157,20 @@ impl<'a> Via<'a> {
     pub fn parse(value: &'a str) -> Option<Self> {
         let (head, params) = split_outside(trim(value), b';');
         let params = Params(params.unwrap_or(""));
-        let (protocol, rest) = head.split_once('/')?;
-        let (version, rest) = rest.split_once('/')?;
-        // The version is the start line's business; a 505 must find its way back (3.1.2.16).
-        if !trim(protocol).eq_ignore_ascii_case("SIP") || !is_token(trim(version)) {
-            return None;
-        }
+        let rest = match head.strip_prefix("SIP/2.0/") {
+            Some(rest) => rest,
+            None => {
+                let (protocol, rest) = cut_at(head, b'/')?;
+                let (version, rest) = cut_at(rest, b'/')?;
+                // The version is the start line's business; a 505 must find its way back (3.1.2.16).
+                if !trim(protocol).eq_ignore_ascii_case("SIP") || !is_token(trim(version)) {
+                    return None;
+                }
+                rest
+            }
+        };
         let rest = trim(rest);
-        let (transport, sent_by) = rest.split_at(rest.find([' ', '\t'])?);
+        let (transport, sent_by) = rest.split_at(rest.bytes().position(|b| matches!(b, b' ' | b'\t'))?);
         let (host, port) = host_and_port(trim(sent_by)).ok()?;
         if !is_token(transport) {
             return None;
@@ -172,12 +178,17 @@ impl<'a> Via<'a> {
         let mut via = Self { transport, host, port, branch: None, rport: None, received: None, params };
         for (name, value) in params.iter() {
             let value = value.unwrap_or("");
-            if name.eq_ignore_ascii_case("branch") {
-                via.branch = via.branch.or(Some(value).filter(|b| !b.is_empty()));
-            } else if name.eq_ignore_ascii_case("rport") {
-                via.rport = via.rport.or(Some(value.parse().ok()));
-            } else if name.eq_ignore_ascii_case("received") {
-                via.received = via.received.or(Some(value).filter(|r| !r.is_empty()));
+            match name.len() {
+                6 if name.eq_ignore_ascii_case("branch") => {
+                    via.branch = via.branch.or(Some(value).filter(|b| !b.is_empty()));
+                }
+                5 if name.eq_ignore_ascii_case("rport") => {
+                    via.rport = via.rport.or(Some(value.parse().ok()));
+                }
+                8 if name.eq_ignore_ascii_case("received") => {
+                    via.received = via.received.or(Some(value).filter(|r| !r.is_empty()));
+                }
+                _ => {}
             }
         }
         Some(via)

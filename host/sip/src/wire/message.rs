@@ -292,7 +292,9 @@ impl Message {
     /// CSeq's number (below 2^31, 8.1.1.5) and method.
     #[must_use]
     pub fn cseq(&self) -> Option<(u32, Method<'_>)> {
-        let (digits, method) = self.header(Name::CSeq)?.split_once([' ', '\t'])?;
+        let value = self.header(Name::CSeq)?;
+        let blank = value.bytes().position(|b| matches!(b, b' ' | b'\t'))?;
+        let (digits, method) = value.split_at(blank);
         let method = trim(method);
         let value = number(digits).filter(|n| *n < 1 << 31)?;
         (!method.is_empty()).then(|| (value, Method::recognise(method)))
@@ -301,7 +303,9 @@ impl Message {
     /// The first Via, if it is readable.
     #[must_use]
     pub fn top_via(&self) -> Option<Via<'_>> {
-        self.headers(Name::Via).next().and_then(Via::parse)
+        // Of one empty line the next one's is the first value.
+        let first = List::new(self.header(Name::Via)?).next().or_else(|| self.headers(Name::Via).next());
+        first.and_then(Via::parse)
     }
 
     /// From.

@@ -28,6 +28,7 @@ static TOKEN: [bool; 256] = {
 };
 
 /// Without the blanks at both ends (SP, HTAB; LF and CR too, which only a body may still hold).
+#[inline]
 #[must_use]
 pub fn trim(text: &str) -> &str {
     let blank = |b: u8| matches!(b, b' ' | b'\t' | b'\r' | b'\n');
@@ -136,7 +137,7 @@ impl<'a> Params<'a> {
                 if head.is_empty() {
                     continue;
                 }
-                return Some(match head.split_once('=') {
+                return Some(match cut_at(head, b'=') {
                     Some((name, value)) => (trim(name), Some(unquoted(trim(value)))),
                     None => (head, None),
                 });
@@ -150,6 +151,13 @@ impl<'a> Params<'a> {
     pub fn as_str(&self) -> &'a str {
         self.0
     }
+}
+
+/// The text before and behind the first `separator`. For a few bytes, where a search by vectors does not pay.
+#[inline]
+pub(crate) fn cut_at(text: &str, separator: u8) -> Option<(&str, &str)> {
+    let at = text.bytes().position(|b| b == separator)?;
+    Some((&text[..at], &text[at + 1..]))
 }
 
 /// Without the quotes around it, if there are any; escapes inside stay.
@@ -180,10 +188,15 @@ pub fn unescaped(inner: &str) -> std::borrow::Cow<'_, str> {
 #[must_use]
 pub fn number(text: &str) -> Option<u32> {
     let text = trim(text);
-    if text.is_empty() || !text.bytes().all(|b| b.is_ascii_digit()) {
-        return None;
+    let mut value = 0_u32;
+    for digit in text.bytes() {
+        if !digit.is_ascii_digit() {
+            return None;
+        }
+        value =
+            value.checked_mul(10).and_then(|v| v.checked_add(u32::from(digit - b'0'))).unwrap_or(u32::MAX);
     }
-    Some(text.parse().unwrap_or(u32::MAX))
+    (!text.is_empty()).then_some(value)
 }
 
 #[cfg(test)]

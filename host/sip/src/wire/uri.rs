@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use super::text::{Params, trim};
+use super::text::{Params, cut_at, number, trim};
 
 /// Why a text is not a URI.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,14 +48,15 @@ impl<'a> Uri<'a> {
     /// When there is no scheme, no host, a bad port, a broken escape, or a character that no URI
     /// may hold (blanks, brackets, quotes).
     pub fn parse(text: &'a str) -> Result<Self, UriError> {
-        let (scheme, rest) = text.split_once(':').ok_or(UriError("no scheme"))?;
+        let (scheme, rest) = cut_at(text, b':').ok_or(UriError("no scheme"))?;
+        let sip = is_sip(scheme);
         let mut letters = scheme.bytes();
-        if !letters.next().is_some_and(|b| b.is_ascii_alphabetic())
-            || !letters.all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'-' | b'.'))
+        if !sip
+            && (!letters.next().is_some_and(|b| b.is_ascii_alphabetic())
+                || !letters.all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'-' | b'.')))
         {
             return Err(UriError("the scheme is not a name"));
         }
-        check_characters(rest)?;
         let empty = Uri {
             scheme,
             user: None,
@@ -66,37 +67,36 @@ impl<'a> Uri<'a> {
             headers: "",
             opaque: "",
         };
-        if scheme.eq_ignore_ascii_case("tel") {
-            let (number, params) = cut(rest, b";");
+        if !sip {
+            check_characters(rest)?;
+        }
+        if !sip && scheme.eq_ignore_ascii_case("tel") {
+            let (number, params) = rest.split_at(rest.find(';').unwrap_or(rest.len()));
             if number.is_empty() {
                 return Err(UriError("no telephone number"));
             }
             return Ok(Uri { user: Some(number), params: Params(params), ..empty });
         }
-        if !is_sip(scheme) {
+        if !sip {
             return if rest.is_empty() {
                 Err(UriError("nothing after the scheme"))
             } else {
                 Ok(Uri { opaque: rest, ..empty })
             };
         }
-        // The user part may hold ';', '?' and '/' (19.1.1), so it ends at '@' and nowhere else.
-        let (userinfo, rest) = match rest.split_once('@') {
-            Some((user, rest)) => (Some(user), rest),
-            None => (None, rest),
+        let marks = Marks::of(rest)?;
+        let (user, password) = match (marks.at, marks.user_colon) {
+            (Some(at), Some(colon)) => (Some(&rest[..colon]), Some(&rest[colon + 1..at])),
+            (Some(at), None) => (Some(&rest[..at]), None),
+            (None, _) => (None, None),
         };
-        let (user, password) =
-            match userinfo.map(|u| u.split_once(':').map_or((u, None), |(u, p)| (u, Some(p)))) {
-                Some((user, password)) => (Some(user), password),
-                None => (None, None),
-            };
         if user == Some("") {
             return Err(UriError("nothing before the @"));
         }
-        let (hostport, rest) = cut(rest, b";?");
-        let (host, port) = host_and_port(hostport)?;
-        let (params, headers) = cut(rest, b"?");
-        let headers = headers.strip_prefix('?').unwrap_or("");
+        let host_end = marks.host_end.unwrap_or(rest.len());
+        let (host, port) = host_and_port(&rest[marks.at.map_or(0, |at| at + 1)..host_end])?;
+        let params = &rest[host_end..marks.question.unwrap_or(rest.len())];
+        let headers = marks.question.map_or("", |q| &rest[q + 1..]);
         Ok(Uri { user, password, host, port, params: Params(params), headers, ..empty })
     }
 
@@ -241,65 +241,113 @@ pub(super) fn host_and_port(text: &str) -> Result<(&str, Option<u16>), UriError>
                 )?,
             )
         }
-        None => text.split_once(':').map_or((text, None), |(h, p)| (h, Some(p))),
+        None => cut_at(text, b':').map_or((text, None), |(h, p)| (h, Some(p))),
     };
     let host = trim(host);
-    // '_' is in no hostname of the RFC and in many of the world.
-    if host.is_empty()
-        || !host.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b':'))
-    {
+    if host.is_empty() || !host.bytes().all(|b| HOST[usize::from(b)]) {
         return Err(UriError("no host, or one with characters that no host has"));
     }
     let port = match port.map(trim) {
         None => None,
-        Some(digits) if !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()) => {
-            Some(digits.parse().map_err(|_| UriError("the port is above 65535"))?)
+        Some(digits) => {
+            let port = number(digits).ok_or(UriError("the port is not a number"))?;
+            Some(port.try_into().map_err(|_| UriError("the port is above 65535"))?)
         }
-        Some(_) => return Err(UriError("the port is not a number")),
     };
     Ok((host, port))
 }
 
+#[inline]
 fn is_sip(scheme: &str) -> bool {
-    scheme.eq_ignore_ascii_case("sip") || scheme.eq_ignore_ascii_case("sips")
-}
-
-/// Cuts before the first of `any`; the second part begins with it.
-fn cut<'a>(text: &'a str, any: &[u8]) -> (&'a str, &'a str) {
-    text.split_at(text.bytes().position(|b| any.contains(&b)).unwrap_or(text.len()))
-}
-
-/// Bytes that may stand anywhere after the scheme and need no second look.
-static PLAIN: [bool; 256] = {
-    let mut table = [true; 256];
-    let mut i = 0;
-    while i <= b' ' as usize {
-        table[i] = false;
-        i += 1;
+    match scheme.as_bytes() {
+        [s, i, p] | [s, i, p, b's' | b'S'] => [s | 0x20, i | 0x20, p | 0x20] == *b"sip",
+        _ => false,
     }
-    let mut special = b"<>\"%\x7f".as_slice();
-    while let [byte, rest @ ..] = special {
-        table[*byte as usize] = false;
-        special = rest;
+}
+
+/// Bytes of a host: `_` is in no hostname of the RFC and in many of the world, `:` in an IPv6 address.
+static HOST: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut i = 0;
+    while i < 256 {
+        let b = i as u8;
+        table[i] = b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b':');
+        i += 1;
     }
     table
 };
 
+/// What a byte may be behind the scheme: 0 one like others, else itself for a sign that separates, or `!` for
+/// one that no URI holds.
+static KIND: [u8; 256] = {
+    let mut table = [0; 256];
+    let mut i = 0;
+    while i <= b' ' as usize {
+        table[i] = b'!';
+        i += 1;
+    }
+    let mut forbidden = b"<>\"\x7f".as_slice();
+    while let [byte, rest @ ..] = forbidden {
+        table[*byte as usize] = b'!';
+        forbidden = rest;
+    }
+    let mut signs = b"%@:;?".as_slice();
+    while let [byte, rest @ ..] = signs {
+        table[*byte as usize] = *byte;
+        signs = rest;
+    }
+    table
+};
+
+/// Where the parts of a SIP URI meet.
+#[derive(Default)]
+struct Marks {
+    /// The user part may hold ';', '?' and '/' (19.1.1), so it ends at the first '@' and nowhere else.
+    at: Option<usize>,
+    user_colon: Option<usize>,
+    /// The first ';' or '?' behind the user part.
+    host_end: Option<usize>,
+    question: Option<usize>,
+}
+
+impl Marks {
+    /// One pass over what follows the scheme.
+    fn of(rest: &str) -> Result<Self, UriError> {
+        let bytes = rest.as_bytes();
+        let (mut marks, mut colon) = (Self::default(), None);
+        for (i, byte) in bytes.iter().enumerate() {
+            match KIND[usize::from(*byte)] {
+                0 => {}
+                b'@' if marks.at.is_none() => {
+                    marks = Self { at: Some(i), user_colon: colon, ..Self::default() };
+                }
+                b':' => colon = colon.or(Some(i)),
+                b';' => marks.host_end = marks.host_end.or(Some(i)),
+                b'?' => {
+                    marks.host_end = marks.host_end.or(Some(i));
+                    marks.question = marks.question.or(Some(i));
+                }
+                b'@' => {}
+                sign => check_character(bytes, i, sign)?,
+            }
+        }
+        Ok(marks)
+    }
+}
+
+fn check_character(bytes: &[u8], at: usize, kind: u8) -> Result<(), UriError> {
+    match kind {
+        b'!' => Err(UriError("a blank, bracket or quote")),
+        b'%' if !bytes.get(at + 1..at + 3).is_some_and(|h| h.iter().all(u8::is_ascii_hexdigit)) => {
+            Err(UriError("a percent sign without two hexadecimal digits"))
+        }
+        _ => Ok(()),
+    }
+}
+
 fn check_characters(text: &str) -> Result<(), UriError> {
     let bytes = text.as_bytes();
-    if bytes.iter().all(|b| PLAIN[usize::from(*b)]) {
-        return Ok(());
-    }
-    for (i, b) in bytes.iter().enumerate() {
-        match b {
-            b'%' if !bytes.get(i + 1..i + 3).is_some_and(|h| h.iter().all(u8::is_ascii_hexdigit)) => {
-                return Err(UriError("a percent sign without two hexadecimal digits"));
-            }
-            0..=b' ' | 0x7f | b'<' | b'>' | b'"' => return Err(UriError("a blank, bracket or quote")),
-            _ => {}
-        }
-    }
-    Ok(())
+    bytes.iter().enumerate().try_for_each(|(i, b)| check_character(bytes, i, KIND[usize::from(*b)]))
 }
 
 /// Resolves `%xx` escapes; a broken one stays as it is, bytes that are no UTF-8 become U+FFFD.
