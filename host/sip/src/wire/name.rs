@@ -158,48 +158,23 @@ const fn slot(key: &Key) -> usize {
     (mixed.wrapping_mul(MULTIPLIER) >> 56) as usize
 }
 
-/// Every long form and every compact one.
-const FORMS: usize = {
-    let (mut forms, mut i) = (Name::ALL.len(), 0);
-    while i < Name::ALL.len() {
-        forms += (Name::ALL[i].letter() != 0) as usize;
+/// Open addressing over long and compact forms; a key of zeros ends a chain.
+static TABLE: [(Key, Name); 256] = {
+    let mut table = [([0; LONGEST / 8], Name::Other); 256];
+    let mut i = 0;
+    while i < 2 * Name::ALL.len() {
+        let name = Name::ALL[i / 2];
+        let letter = [name.letter()];
+        let key = key(if i % 2 == 0 { name.as_str().as_bytes() } else { &letter });
         i += 1;
-    }
-    forms
-};
-
-struct Table {
-    /// The form of a slot, counted from one; zero ends a chain.
-    slots: [u8; 256],
-    forms: [(Key, Name); FORMS],
-}
-
-impl Table {
-    const fn with(mut self, at: usize, text: &[u8], name: Name) -> Self {
-        assert!(text.len() <= LONGEST);
-        let key = key(text);
-        let mut slot = slot(&key);
-        while self.slots[slot] != 0 {
-            slot = (slot + 1) % 256;
+        if i % 2 == 0 && name.letter() == 0 {
+            continue;
         }
-        self.slots[slot] = at as u8 + 1;
-        self.forms[at] = (key, name);
-        self
-    }
-}
-
-static TABLE: Table = {
-    let mut table = Table { slots: [0; 256], forms: [([0; LONGEST / 8], Name::Other); FORMS] };
-    let (mut at, mut i) = (0, 0);
-    while i < Name::ALL.len() {
-        let name = Name::ALL[i];
-        table = table.with(at, name.as_str().as_bytes(), name);
-        at += 1;
-        if name.letter() != 0 {
-            table = table.with(at, &[name.letter()], name);
-            at += 1;
+        let mut at = slot(&key);
+        while table[at].0[0] != 0 {
+            at = (at + 1) % 256;
         }
-        i += 1;
+        table[at] = (key, name);
     }
     table
 };
@@ -220,14 +195,13 @@ impl Name {
     /// The name of a key whose text has no carriage return.
     #[inline]
     pub(super) fn of_key(key: Key) -> Self {
-        let mut slot = slot(&key);
+        let mut at = slot(&key);
         loop {
-            let Some(at) = TABLE.slots[slot].checked_sub(1) else { return Self::Other };
-            let (known, name) = &TABLE.forms[usize::from(at)];
-            if (known[0] ^ key[0]) | (known[1] ^ key[1]) | (known[2] ^ key[2]) == 0 {
+            let (known, name) = &TABLE[at];
+            if (known[0] ^ key[0]) | (known[1] ^ key[1]) | (known[2] ^ key[2]) == 0 || known[0] == 0 {
                 return *name;
             }
-            slot = (slot + 1) % 256;
+            at = (at + 1) % 256;
         }
     }
 }
