@@ -5,8 +5,10 @@
 use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
 
-use super::text::{Params, cut_at, is_token, number, split_outside, trim, unescaped};
-use super::uri::{Uri, UriError, host_address, host_and_port};
+use super::text::{
+    List, Params, cut_at, is_token, is_token_byte, number, plain_param, split_outside, trim, unescaped,
+};
+use super::uri::{Uri, UriError, host_address, host_and_port, plain_host};
 
 /// A `name-addr` or `addr-spec` with the header's parameters (RFC 3261 20.10, 25.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -155,20 +157,65 @@ impl<'a> Via<'a> {
     /// Parses one value; blanks may stand around the slashes and the colon (torture test 3.1.1.1).
     #[must_use]
     pub fn parse(value: &'a str) -> Option<Self> {
+        match Self::plain(value) {
+            Some((via, end)) if end == value.len() => Some(via),
+            _ => Self::any(value),
+        }
+    }
+
+    /// The first value of a line, if it is readable.
+    pub(super) fn first(line: &'a str) -> Option<Self> {
+        match Self::plain(line) {
+            Some((via, _)) => Some(via),
+            None => Self::parse(List::new(line).next()?),
+        }
+    }
+
+    /// The value that the text begins with, as nearly everybody writes one, and where it ends: at a comma, or
+    /// at the end of the text.
+    fn plain(text: &'a str) -> Option<(Self, usize)> {
+        let rest = text.strip_prefix("SIP/2.0/")?;
+        let blank = rest.bytes().position(|b| !is_token_byte(b)).filter(|n| *n > 0)?;
+        let (transport, sent_by) = rest.split_at(blank);
+        let sent_by = sent_by.strip_prefix(' ')?;
+        let (host, port, mut at) = plain_host(sent_by, 0)?;
+        let params = Params("");
+        let mut via = Self { transport, host, port, branch: None, rport: None, received: None, params };
+        let begin = at + 1;
+        while sent_by.as_bytes().get(at) == Some(&b';') {
+            let (name, value, end) = plain_param(sent_by, at + 1)?;
+            via.take(name, value);
+            at = end;
+            via.params = Params(&sent_by[begin..end]);
+        }
+        let ended = matches!(sent_by.as_bytes().get(at), None | Some(b','));
+        ended.then(|| (via, text.len() - sent_by.len() + at))
+    }
+
+    fn take(&mut self, name: &str, value: &'a str) {
+        match name.len() {
+            6 if name.eq_ignore_ascii_case("branch") => {
+                self.branch = self.branch.or(Some(value).filter(|b| !b.is_empty()));
+            }
+            5 if name.eq_ignore_ascii_case("rport") => {
+                self.rport = self.rport.or(Some(value.parse().ok()));
+            }
+            8 if name.eq_ignore_ascii_case("received") => {
+                self.received = self.received.or(Some(value).filter(|r| !r.is_empty()));
+            }
+            _ => {}
+        }
+    }
+
+    fn any(value: &'a str) -> Option<Self> {
         let (head, params) = split_outside(trim(value), b';');
         let params = Params(params.unwrap_or(""));
-        let rest = match head.strip_prefix("SIP/2.0/") {
-            Some(rest) => rest,
-            None => {
-                let (protocol, rest) = cut_at(head, b'/')?;
-                let (version, rest) = cut_at(rest, b'/')?;
-                // The version is the start line's business; a 505 must find its way back (3.1.2.16).
-                if !trim(protocol).eq_ignore_ascii_case("SIP") || !is_token(trim(version)) {
-                    return None;
-                }
-                rest
-            }
-        };
+        let (protocol, rest) = cut_at(head, b'/')?;
+        let (version, rest) = cut_at(rest, b'/')?;
+        // The version is the start line's business; a 505 must find its way back (3.1.2.16).
+        if !trim(protocol).eq_ignore_ascii_case("SIP") || !is_token(trim(version)) {
+            return None;
+        }
         let rest = trim(rest);
         let (transport, sent_by) = rest.split_at(rest.bytes().position(|b| matches!(b, b' ' | b'\t'))?);
         let (host, port) = host_and_port(trim(sent_by)).ok()?;
@@ -177,19 +224,7 @@ impl<'a> Via<'a> {
         }
         let mut via = Self { transport, host, port, branch: None, rport: None, received: None, params };
         for (name, value) in params.iter() {
-            let value = value.unwrap_or("");
-            match name.len() {
-                6 if name.eq_ignore_ascii_case("branch") => {
-                    via.branch = via.branch.or(Some(value).filter(|b| !b.is_empty()));
-                }
-                5 if name.eq_ignore_ascii_case("rport") => {
-                    via.rport = via.rport.or(Some(value.parse().ok()));
-                }
-                8 if name.eq_ignore_ascii_case("received") => {
-                    via.received = via.received.or(Some(value).filter(|r| !r.is_empty()));
-                }
-                _ => {}
-            }
+            via.take(name, value.unwrap_or(""));
         }
         Some(via)
     }

@@ -105,11 +105,9 @@ impl Message {
     /// unusable Content-Length, a body cut short (18.3), more than 64 KiB.
     pub fn parse(bytes: Bytes) -> Result<Self, WireError> {
         let skip = scan::begin(&bytes)?;
-        let mut inner = Arc::new(Inner { bytes, scan: Scan::new() });
-        if let Some(Inner { bytes, scan }) = Arc::get_mut(&mut inner) {
-            scan.run(bytes, skip)?;
-        }
-        let message = Self(inner);
+        let mut inner = Inner { bytes, scan: Scan::new() };
+        inner.scan.run(&inner.bytes, skip)?;
+        let message = Self(Arc::new(inner));
         match message.0.scan.fault {
             None => Ok(message),
             Some((fault, reason)) => {
@@ -292,20 +290,19 @@ impl Message {
     /// CSeq's number (below 2^31, 8.1.1.5) and method.
     #[must_use]
     pub fn cseq(&self) -> Option<(u32, Method<'_>)> {
-        let value = self.header(Name::CSeq)?;
-        let blank = value.bytes().position(|b| matches!(b, b' ' | b'\t'))?;
-        let (digits, method) = value.split_at(blank);
-        let method = trim(method);
-        let value = number(digits).filter(|n| *n < 1 << 31)?;
+        let text = self.header(Name::CSeq)?;
+        let blank = text.bytes().position(|b| matches!(b, b' ' | b'\t'))?;
+        let method = trim(&text[blank..]);
+        let value = number(&text[..blank]).filter(|n| *n < 1 << 31)?;
         (!method.is_empty()).then(|| (value, Method::recognise(method)))
     }
 
     /// The first Via, if it is readable.
     #[must_use]
     pub fn top_via(&self) -> Option<Via<'_>> {
-        // Of one empty line the next one's is the first value.
-        let first = List::new(self.header(Name::Via)?).next().or_else(|| self.headers(Name::Via).next());
-        first.and_then(Via::parse)
+        let line = self.header(Name::Via)?;
+        // An empty line has no value: then the next one's first is the top.
+        if line.is_empty() { self.headers(Name::Via).next().and_then(Via::parse) } else { Via::first(line) }
     }
 
     /// From.
@@ -391,6 +388,7 @@ impl Message {
     }
 
     /// The text between two positions of the head, with mended octets.
+    #[inline]
     fn span(&self, (start, end): (u16, u16)) -> &str {
         let text = self.0.scan.mended.as_deref().unwrap_or(&self.0.bytes);
         // The head is UTF-8 (scan checked or mended it) and positions lie beside ASCII characters.

@@ -163,7 +163,9 @@ pub(super) fn begin(bytes: &[u8]) -> Result<usize, WireError> {
 }
 
 fn is_utf8(head: &[u8]) -> bool {
-    head.is_ascii() || std::str::from_utf8(head).is_ok()
+    // All bytes together, without a way out on the way: vectors do that best.
+    let together = head.iter().fold(0, |all, byte| all | byte);
+    together.is_ascii() || std::str::from_utf8(head).is_ok()
 }
 
 fn is_blank(b: u8) -> bool {
@@ -171,7 +173,7 @@ fn is_blank(b: u8) -> bool {
 }
 
 fn quick(text: &[u8], skip: usize, found: &mut Scan) -> Result<(), Stop> {
-    let (line_end, mut at, _) = line(text, skip)?;
+    let (line_end, mut at, _) = line(text, skip).ok_or(Stop::Mend)?;
     let (start, mut oddities) = start_line(text, skip, line_end).map_err(Stop::Refused)?;
     let fields = &mut found.fields;
     fields.clear();
@@ -179,6 +181,7 @@ fn quick(text: &[u8], skip: usize, found: &mut Scan) -> Result<(), Stop> {
     let mut fault = None;
     let head_end = loop {
         match text.get(at) {
+            Some(b) if *b > b' ' => {}
             None => {
                 fault =
                     Some((Fault::Truncated, "the message ends before the empty line that ends its headers"));
@@ -189,7 +192,7 @@ fn quick(text: &[u8], skip: usize, found: &mut Scan) -> Result<(), Stop> {
             Some(b) if is_blank(*b) => return Err(Stop::Mend),
             Some(_) => {}
         }
-        let (end, next, closed) = line(text, at)?;
+        let Some((end, next, closed)) = line(text, at) else { return Err(Stop::Mend) };
         if !closed {
             fault = Some((Fault::Truncated, "the last header line has no end"));
         }
@@ -242,15 +245,18 @@ fn quick(text: &[u8], skip: usize, found: &mut Scan) -> Result<(), Stop> {
     Ok(())
 }
 
-/// End of the line at `from` without its line end, start of the next, and whether it was ended.
+/// End of the line at `from` without its line end, start of the next, and whether it was ended. `None` when
+/// the text has to be mended first.
 #[inline]
-fn line(text: &[u8], from: usize) -> Result<(usize, usize, bool), Stop> {
-    match memchr::memchr2(b'\r', b'\n', &text[from..]) {
-        None => Ok((text.len(), text.len(), false)),
-        Some(n) if text[from + n] == b'\n' => Ok((from + n, from + n + 1, true)),
-        Some(n) if text.get(from + n + 1) == Some(&b'\n') => Ok((from + n, from + n + 2, true)),
+fn line(text: &[u8], from: usize) -> Option<(usize, usize, bool)> {
+    let Some(n) = memchr::memchr2(b'\r', b'\n', &text[from..]) else {
+        return Some((text.len(), text.len(), false));
+    };
+    match text[from + n..] {
+        [b'\r', b'\n', ..] => Some((from + n, from + n + 2, true)),
+        [b'\n', ..] => Some((from + n, from + n + 1, true)),
         // A carriage return alone ends no line (it must not hide a header from anybody).
-        Some(_) => Err(Stop::Mend),
+        _ => None,
     }
 }
 
@@ -259,14 +265,15 @@ fn field(text: &[u8], from: usize, end: usize) -> Option<Field> {
         Some((name, len)) if from + len < end => (name, len, len),
         _ => any_name(&text[from..end])?,
     };
-    let mut start = from + colon + 1;
-    while start < end && is_blank(text[start]) {
-        start += 1;
-    }
-    let mut stop = end;
-    while stop > start && is_blank(text[stop - 1]) {
-        stop -= 1;
-    }
+    let (start, stop) = match text.get(from + colon + 1..end)? {
+        // One blank before the value and none behind it, as nearly everybody writes it.
+        [b' ', first, .., last] if *first > b' ' && *last > b' ' => (from + colon + 2, end),
+        value => {
+            let start = value.iter().position(|b| !is_blank(*b)).unwrap_or(value.len());
+            let stop = value.iter().rposition(|b| !is_blank(*b)).map_or(start, |n| n + 1);
+            (end - value.len() + start, end - value.len() + stop)
+        }
+    };
     let at = |n: usize| n as u16;
     let name_end = at(from + name_len);
     Some(Field { name, name_start: at(from), name_end, start: at(start), end: at(stop) })

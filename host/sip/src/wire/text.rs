@@ -117,6 +117,19 @@ impl<'a> Params<'a> {
     /// quotes for a quoted string (escapes inside stay as they are).
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&'a str> {
+        let mut at = 0;
+        while at < self.0.len() {
+            let Some((key, value, end)) = plain_param(self.0, at) else { return self.get_any(name) };
+            if key.eq_ignore_ascii_case(name) {
+                return Some(value);
+            }
+            at = end + 1;
+        }
+        None
+    }
+
+    #[cold]
+    fn get_any(&self, name: &str) -> Option<&'a str> {
         self.iter().find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, v)| v.unwrap_or(""))
     }
 
@@ -153,6 +166,36 @@ impl<'a> Params<'a> {
     }
 }
 
+/// The parameter at `at` where nothing is quoted, blank or empty in a way that needs [`Params::iter`]: name,
+/// value (empty for a flag), and where it ends: at a semicolon, a comma or the end of the text.
+#[inline]
+pub(super) fn plain_param(text: &str, at: usize) -> Option<(&str, &str, usize)> {
+    let bytes = text.as_bytes();
+    let run = |from: usize, table: &[bool; 256]| {
+        bytes[from..].iter().position(|b| !table[usize::from(*b)]).map_or(bytes.len(), |n| from + n)
+    };
+    let name_end = run(at, &TOKEN);
+    let (value, end) = match bytes.get(name_end) {
+        Some(b'=') => {
+            let end = run(name_end + 1, &VALUE);
+            (&text[name_end + 1..end], end)
+        }
+        _ => ("", name_end),
+    };
+    matches!(bytes.get(end), None | Some(b';' | b',')).then(|| (&text[at..name_end], value, end))
+}
+
+/// Bytes of a value that is neither quoted nor has blanks around it: those of tokens, hosts and URIs.
+static VALUE: [bool; 256] = {
+    let mut table = TOKEN;
+    let mut more = b"[]:/?&=+$@|^#(){}".as_slice();
+    while let [byte, rest @ ..] = more {
+        table[*byte as usize] = true;
+        more = rest;
+    }
+    table
+};
+
 /// The text before and behind the first `separator`. For a few bytes, where a search by vectors does not pay.
 #[inline]
 pub(crate) fn cut_at(text: &str, separator: u8) -> Option<(&str, &str)> {
@@ -185,6 +228,7 @@ pub fn unescaped(inner: &str) -> std::borrow::Cow<'_, str> {
 
 /// A whole number of decimal digits; more than 32 bits is the largest (a longer time than the
 /// largest is as good as the largest), anything else is nothing.
+#[inline]
 #[must_use]
 pub fn number(text: &str) -> Option<u32> {
     let text = trim(text);

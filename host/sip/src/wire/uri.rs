@@ -225,8 +225,28 @@ fn ipv6(host: &str) -> Option<Ipv6Addr> {
     host.parse().or_else(|_| host.replacen(":::", "::", 1).parse()).ok()
 }
 
+/// `host[:port]` at `at`, when it is a name or an IPv4 address without blanks, and where it ends.
+#[inline]
+pub(super) fn plain_host(text: &str, at: usize) -> Option<(&str, Option<u16>, usize)> {
+    let bytes = &text.as_bytes()[at..];
+    let len = bytes.iter().position(|b| *b == b':' || !HOST[usize::from(*b)]).unwrap_or(bytes.len());
+    let host = &text[at..at + len];
+    if len == 0 || bytes.get(len) != Some(&b':') {
+        return (len > 0).then_some((host, None, at + len));
+    }
+    let digits = bytes[len + 1..].iter().take_while(|b| b.is_ascii_digit()).take(6);
+    let (port, count) = digits.fold((0, 0), |(n, count), d| (10 * n + u32::from(d - b'0'), count + 1));
+    let port = u16::try_from(port).ok().filter(|_| count > 0)?;
+    Some((host, Some(port), at + len + 1 + count))
+}
+
 /// `host[:port]` with the brackets of an IPv6 literal taken away (RFC 3261 25.1, RFC 5118).
 pub(super) fn host_and_port(text: &str) -> Result<(&str, Option<u16>), UriError> {
+    if let Some((host, port, end)) = plain_host(text, 0)
+        && end == text.len()
+    {
+        return Ok((host, port));
+    }
     let (host, port) = match text.strip_prefix('[') {
         Some(inner) => {
             let (host, rest) = inner.split_once(']').ok_or(UriError("an open bracket around the host"))?;
