@@ -3,8 +3,6 @@
 //!
 //! Times are the best of many rounds, since other programs share the machine; allocations are exact.
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 use std::hint::black_box;
 use std::net::IpAddr;
 use std::time::Instant;
@@ -13,78 +11,53 @@ use bytes::Bytes;
 use cordboard_base::Now;
 use cordboard_sip::defence::{Defence, Settings, What};
 use cordboard_sip::stream::{Framer, Piece};
-use cordboard_sip::wire::{Builder, MAX_MESSAGE, Message, Name};
+use cordboard_sip::wire::{MAX_MESSAGE, Message, Uri};
 
+use self::cost::{allocations, invite};
 use crate::Figure;
+
+#[path = "../../../host/sip/tests/cost/mod.rs"]
+mod cost;
 
 const ROUNDS: u32 = 60;
 const REPEATS: u32 = 5_000;
 
-thread_local! {
-    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
-}
-
-struct Counting;
-
-// SAFETY: every call goes to the system's allocator unchanged; counting allocates nothing.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.with(|count| count.set(count.get() + 1));
-        // SAFETY: the caller's promises are passed on.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        ALLOCATIONS.with(|count| count.set(count.get() + 1));
-        // SAFETY: the caller's promises are passed on.
-        unsafe { System.realloc(pointer, layout, size) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: the caller's promises are passed on.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
-
 pub(crate) fn run() -> Vec<Figure> {
     let bytes = invite();
-    let ours = || index(black_box(bytes.clone()));
+    let ours = || route(&index(black_box(bytes.clone())));
     let theirs =
         || drop(black_box(rsip::SipMessage::try_from(black_box(&bytes[..])).expect("a plain INVITE")));
-    let (ns, allocs) = (best_ns(ours), allocations(ours));
-    let (rsip_ns, rsip_allocs) = (best_ns(theirs), allocations(theirs));
+    let (ns, allocs) = (best_ns(ours), allocations(ours).0 as f64);
+    let (rsip_ns, rsip_allocs) = (best_ns(theirs), allocations(theirs).0 as f64);
+    let index_ns = best_ns(|| drop(black_box(index(black_box(bytes.clone())))));
+    let message = index(bytes.clone());
+    let check_ns = best_ns(|| black_box(&message).check().expect("a good INVITE"));
     let what = "rsip 0.4, parsed only";
     let figure =
         |name, value, unit, baseline, of| Figure { name, value, unit, baseline, baseline_value: Some(of) };
     vec![
-        figure("invite_index_ns", ns, "ns", what, rsip_ns),
-        figure("invite_index_allocs", allocs, "", what, rsip_allocs),
-        figure(
-            "invite_framed_ns",
-            framed_ns(&bytes),
-            "ns",
-            "the same INVITE out of a TCP stream; datagram",
-            ns,
-        ),
+        figure("invite_route_ns", ns, "ns", what, rsip_ns),
+        figure("invite_route_allocs", allocs, "", what, rsip_allocs),
+        figure("invite_index_ns", index_ns, "ns", "of which; the whole", ns),
+        figure("invite_check_ns", check_ns, "ns", "whether it can be served, on top; what routing costs", ns),
+        figure("invite_framed_ns", framed_ns(&bytes), "ns", "the same out of a TCP stream; datagram", ns),
         figure("admit_ns", admit_ns(), "ns", "the verdict on a sender, 50,000 known; asked", 100.0),
     ]
 }
 
-/// Parsing, the checks that every message has to pass, and what routing reads.
-fn index(bytes: Bytes) {
-    let message = Message::parse(bytes).expect("a plain INVITE");
-    message.check().expect("a good INVITE");
+fn index(bytes: Bytes) -> Message {
+    Message::parse(bytes).expect("a plain INVITE")
+}
+
+/// What has to be known to send a request on its way: whom it is for, and whose transaction, dialog and hop
+/// it is.
+fn route(message: &Message) {
     let via = message.top_via().expect("a Via");
+    let uri = Uri::parse(message.request_uri()).expect("a Request-URI");
     black_box((
-        message.method(),
-        message.request_uri(),
-        via.branch,
-        via.response_addr(),
-        message.call_id(),
-        message.cseq(),
+        (message.method(), uri.user, uri.host, uri.port),
+        (via.branch, via.host, via.port, via.rport),
+        (message.call_id(), message.cseq(), message.max_forwards()),
         message.from().and_then(|from| from.tag()),
         message.to().and_then(|to| to.tag()),
     ));
@@ -95,7 +68,7 @@ fn framed_ns(bytes: &Bytes) -> f64 {
     best_ns(|| {
         framer.push(Now::default(), black_box(bytes));
         match framer.next_piece() {
-            Ok(Some(Piece::Message(message))) => index(message),
+            Ok(Some(Piece::Message(message))) => route(&index(message)),
             other => unreachable!("an INVITE goes in whole: {other:?}"),
         }
     })
@@ -123,36 +96,4 @@ fn best_ns(mut work: impl FnMut()) -> f64 {
         begin.elapsed().as_nanos() as f64 / f64::from(REPEATS)
     });
     rounds.fold(f64::INFINITY, f64::min)
-}
-
-fn allocations(work: impl FnOnce()) -> f64 {
-    let before = ALLOCATIONS.with(Cell::get);
-    work();
-    (ALLOCATIONS.with(Cell::get) - before) as f64
-}
-
-/// 1 KB with 16 header lines and SDP, as a phone sends it.
-fn invite() -> Bytes {
-    let sdp = "v=0\r\no=- 20518 0 IN IP4 203.0.113.1\r\ns=-\r\nc=IN IP4 203.0.113.1\r\nt=0 0\r\n\
-        m=audio 54400 RTP/AVP 0 8 101\r\na=rtpmap:0 PCMU/8000\r\na=rtpmap:8 PCMA/8000\r\n\
-        a=rtpmap:101 telephone-event/8000\r\na=fmtp:101 0-16\r\na=ptime:20\r\na=sendrecv\r\n";
-    let bytes = Builder::request("INVITE", "sip:+4930123456@192.0.2.10:5060;user=phone")
-        .header(Name::Via, "SIP/2.0/UDP 203.0.113.1:5060;branch=z9hG4bK-524287-1---7dd3c1ff0a4b5c6d;rport")
-        .header(Name::MaxForwards, "70")
-        .header(Name::RecordRoute, "<sip:edge1.example.com;lr;ftag=8f4b2d>")
-        .header(Name::Contact, "<sip:alice@203.0.113.1:5060;transport=udp>")
-        .header(Name::To, "<sip:+4930123456@192.0.2.10;user=phone>")
-        .header(Name::From, "\"Alice Example\" <sip:alice@example.com>;tag=8f4b2d1e")
-        .header(Name::CallId, "83104ZjY2M2I0OTQ5ZGU4NTdkYmI1NGY0YjFkMzQ3ZDU@203.0.113.1")
-        .header(Name::CSeq, "1 INVITE")
-        .header(Name::Allow, "INVITE, ACK, CANCEL, BYE, NOTIFY, REFER, MESSAGE, OPTIONS, INFO, SUBSCRIBE")
-        .header(Name::Supported, "replaces, norefersub, extended-refer, timer, outbound, path")
-        .header(Name::UserAgent, "ExamplePhone 5.6.1 rv2.10.17.8")
-        .header("Allow-Events", "presence, kpml, talk")
-        .header("X-Trunk", "berlin-2")
-        .header(Name::Date, "Sun, 22 Nov 2026 20:34:00 GMT")
-        .body("application/sdp", sdp.as_bytes())
-        .finish();
-    assert!((950..1_200).contains(&bytes.len()), "{}", bytes.len());
-    Bytes::from(bytes)
 }
