@@ -1,6 +1,6 @@
 //! What other programs make of our captures: tshark of a pcap file, sngrep of HEP. They have to be there,
-//! so these tests are asked for: `cargo test -p cordboard-sip --test capture_tshark -- --ignored`.
-//! The end-to-end suite reads whole calls the same way.
+//! so the end-to-end suite runs these, which has them: elsewhere ask with `-- --ignored`.
+//! That suite reads whole calls the same way.
 
 #![allow(clippy::disallowed_types, clippy::disallowed_methods, reason = "the readers are other processes")]
 

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use anyhow::{Result, bail};
 
-use crate::cargo::{cargo, release_binary, root};
+use crate::cargo::{Run, cargo, release_binary, root};
 use crate::{direction, needs, plugins};
 
 /// Crates that build in seconds: tested with debug assertions on.
@@ -18,7 +18,7 @@ type Suite = (&'static str, &'static str, fn() -> Result<()>);
 
 const SUITES: &[Suite] = &[
     ("lint", "formatting, clippy with warnings as errors, direction of dependencies", lint),
-    ("pure", "the machines: unit and property tests", pure),
+    ("pure", "the machines: unit and property tests, and mutations of the fuzz corpora for 20 seconds", pure),
     ("plugins", "SDK and plugins: build, and their own unit tests", plugin_tests),
     ("host", "plugin host, store, server", heavy),
     ("simulation", "seeded calls in virtual time, and the seeded bugs that it must find", simulation),
@@ -74,7 +74,16 @@ pub(crate) fn lint() -> Result<()> {
 }
 
 fn pure() -> Result<()> {
-    cargo().args(["test", "--quiet", "--locked"]).args(PURE.iter().flat_map(|name| ["-p", name])).run()
+    pure_tests(&[]).run()?;
+    // Another seed every time: what is found lies in a file that the failure names.
+    let fuzz = ["--test", "fuzz", "--", "--ignored"];
+    pure_tests(&fuzz).env("FUZZ_SECONDS", "20").run()
+}
+
+/// Always all of these crates: a choice among them would have other features, and be compiled again.
+fn pure_tests(arguments: &[&str]) -> Run {
+    let packages = PURE.iter().flat_map(|name| ["-p", name]);
+    cargo().args(["test", "--quiet", "--locked"]).args(packages).args(arguments)
 }
 
 fn plugin_tests() -> Result<()> {
@@ -112,6 +121,8 @@ fn end_to_end() -> Result<()> {
     needs::all_programs()?;
     let python = needs::pjsua2()?;
     let jssip = needs::jssip()?;
+    // What other programs make of our captures.
+    pure_tests(&["--test", "capture_tshark", "--", "--ignored"]).run()?;
     let components = plugins::build_all()?;
     crate::host("cordboard")?;
     cargo()

@@ -316,4 +316,27 @@ mod tests {
             assert_eq!(Via::parse(bad), None, "{bad}");
         }
     }
+
+    proptest::proptest! {
+        #[test]
+        fn the_short_way_to_read_a_via_sees_what_the_long_one_does(
+            text in r#"SIP/2\.0/(UDP|TLS|) [a-z0-9._:\[-]{0,9}(;|,|=|;branch=|;rport|;received=|"|<|>| |\\|[a-z0-9:@/\[\]]{1,4}){0,9}"#,
+        ) {
+            if let Some((via, end)) = Via::plain(&text) {
+                proptest::prop_assert_eq!(Some(via), Via::any(&text[..end]));
+                proptest::prop_assert!(end == text.len() || text[end..].starts_with(','));
+                proptest::prop_assert_eq!(List::new(&text).next().and_then(Via::any), Some(via));
+            }
+        }
+    }
+
+    #[test]
+    fn the_first_value_of_a_line_ends_at_its_comma() {
+        for line in ["SIP/2.0/UDP a:5062;branch=x,SIP/2.0/TCP b", "SIP/2.0/UDP a:5062 ;branch=\"x\" , y"] {
+            let via = Via::first(line).unwrap();
+            assert_eq!((via.host, via.port, via.branch), ("a", Some(5062), Some("x")), "{line}");
+        }
+        assert_eq!(Via::first("SIP/2.0/UDP a:70000"), None);
+        assert_eq!(Via::first(" , SIP/2.0/UDP a").map(|v| v.host), Some("a"));
+    }
 }

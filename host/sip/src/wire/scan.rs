@@ -456,3 +456,27 @@ fn mend(bytes: &[u8], skip: usize) -> Box<[u8]> {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    proptest::proptest! {
+        #[test]
+        fn the_short_way_to_a_name_sees_what_the_long_one_does(
+            known in 0..Name::ALL.len(),
+            letters in "[A-Za-z-]{0,26}|[ -~\t]{0,30}",
+            upper: bool,
+            own: bool,
+        ) {
+            let name = if own { letters } else { Name::ALL[known].as_str().to_owned() };
+            let name = if upper { name.to_uppercase() } else { name };
+            let line = format!("{name}: a value that is long enough\r\n");
+            if let Some((found, len)) = known_name(line.as_bytes(), 0) {
+                proptest::prop_assert_eq!(any_name(line.as_bytes()), Some((found, len, len)));
+            } else {
+                proptest::prop_assert!(own, "a known name is found: {}", name);
+            }
+        }
+    }
+}

@@ -119,7 +119,11 @@ impl<'a> Params<'a> {
     pub fn get(&self, name: &str) -> Option<&'a str> {
         let mut at = 0;
         while at < self.0.len() {
-            let Some((key, value, end)) = plain_param(self.0, at) else { return self.get_any(name) };
+            let Some((key, value, end)) =
+                plain_param(self.0, at).filter(|(.., end)| !self.0[*end..].starts_with(','))
+            else {
+                return self.get_any(name);
+            };
             if key.eq_ignore_ascii_case(name) {
                 return Some(value);
             }
@@ -270,5 +274,17 @@ mod tests {
         assert_eq!(number("-1"), None);
         assert_eq!(number("+1"), None);
         assert_eq!(number(""), None);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn the_short_way_to_a_parameter_finds_what_the_long_one_does(
+            text in r#"(;|=|,| |"|<|>|\\|tag|TAG|[a-z0-9:@?&\[\]é]{1,3}){0,12}"#,
+        ) {
+            let params = Params::new(&text);
+            for name in ["tag", "a"] {
+                proptest::prop_assert_eq!(params.get(name), params.get_any(name), "{} in {}", name, text);
+            }
+        }
     }
 }

@@ -242,11 +242,13 @@ pub(super) fn plain_host(text: &str, at: usize) -> Option<(&str, Option<u16>, us
 
 /// `host[:port]` with the brackets of an IPv6 literal taken away (RFC 3261 25.1, RFC 5118).
 pub(super) fn host_and_port(text: &str) -> Result<(&str, Option<u16>), UriError> {
-    if let Some((host, port, end)) = plain_host(text, 0)
-        && end == text.len()
-    {
-        return Ok((host, port));
+    match plain_host(text, 0) {
+        Some((host, port, end)) if end == text.len() => Ok((host, port)),
+        _ => any_host_and_port(text),
     }
+}
+
+fn any_host_and_port(text: &str) -> Result<(&str, Option<u16>), UriError> {
     let (host, port) = match text.strip_prefix('[') {
         Some(inner) => {
             let (host, rest) = inner.split_once(']').ok_or(UriError("an open bracket around the host"))?;
@@ -517,6 +519,15 @@ mod tests {
         }
         for (a, b) in different {
             assert!(!uri(a).same_as(&uri(b)) && !uri(b).same_as(&uri(a)), "{a} {b}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn the_short_way_to_a_host_and_its_port_sees_what_the_long_one_does(
+            text in r"[a-z0-9._ \[:-]{0,6}(:[0-9x]{0,7})?",
+        ) {
+            proptest::prop_assert_eq!(host_and_port(&text), any_host_and_port(&text));
         }
     }
 }
