@@ -239,7 +239,7 @@ impl Message {
 
     /// The value of every line with this name, unsplit.
     pub fn lines(&self, name: Name) -> impl Iterator<Item = &str> {
-        let fields = self.0.scan.fields.from_first(name).iter();
+        let fields = self.0.scan.fields.since_first(name).iter();
         fields.filter(move |f| f.name == name).map(|f| self.span((f.start, f.end)))
     }
 
@@ -251,7 +251,7 @@ impl Message {
                 .0
                 .scan
                 .fields
-                .from_first(Name::Other)
+                .since_first(Name::Other)
                 .iter()
                 .find(|f| {
                     f.name == Name::Other && self.span((f.name_start, f.name_end)).eq_ignore_ascii_case(name)
@@ -275,7 +275,7 @@ impl Message {
         self.0
             .scan
             .fields
-            .from_first(name)
+            .since_first(name)
             .iter()
             .filter(move |f| f.name == name)
             .map(|f| &self.0.bytes[usize::from(f.start)..usize::from(f.end)])

@@ -72,7 +72,7 @@ impl Fields {
 
     /// The lines from the first one on that has this name.
     #[inline]
-    pub(super) fn from_first(&self, name: Name) -> &[Field] {
+    pub(super) fn since_first(&self, name: Name) -> &[Field] {
         match self.first[name as usize] {
             0 => &[],
             FAR => &self.list[usize::from(FAR) - 1..],
@@ -82,7 +82,7 @@ impl Fields {
 
     #[inline]
     pub(super) fn first(&self, name: Name) -> Option<&Field> {
-        let mut lines = self.from_first(name).iter();
+        let mut lines = self.since_first(name).iter();
         if self.first[name as usize] == FAR { lines.find(|f| f.name == name) } else { lines.next() }
     }
 
