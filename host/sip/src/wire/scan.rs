@@ -49,12 +49,6 @@ impl Fields {
         Self { list: SmallVec::new(), first: [0; Name::COUNT], again: 0 }
     }
 
-    fn clear(&mut self) {
-        self.list.clear();
-        self.first.fill(0);
-        self.again = 0;
-    }
-
     #[inline]
     fn push(&mut self, field: Field) {
         let first = &mut self.first[field.name as usize];
@@ -134,6 +128,7 @@ impl Scan {
             Err(Stop::Refused(error)) => Err(error),
             Ok(()) | Err(Stop::Mend) => {
                 let text = mend(bytes, skip);
+                self.fields = Fields::new();
                 match quick(&text, skip, self) {
                     Ok(()) => {
                         self.mended = Some(text);
@@ -176,7 +171,6 @@ fn quick(text: &[u8], skip: usize, found: &mut Scan) -> Result<(), Stop> {
     let (line_end, mut at, _) = line(text, skip).ok_or(Stop::Mend)?;
     let (start, mut oddities) = start_line(text, skip, line_end).map_err(Stop::Refused)?;
     let fields = &mut found.fields;
-    fields.clear();
     let mut content_length = None;
     let mut fault = None;
     let head_end = loop {

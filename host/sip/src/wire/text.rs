@@ -33,6 +33,12 @@ static TOKEN: [bool; 256] = {
 pub fn trim(text: &str) -> &str {
     let blank = |b: u8| matches!(b, b' ' | b'\t' | b'\r' | b'\n');
     let bytes = text.as_bytes();
+    if let [first, .., last] = bytes
+        && *first > b' '
+        && *last > b' '
+    {
+        return text;
+    }
     let mut end = bytes.len();
     while end > 0 && blank(bytes[end - 1]) {
         end -= 1;
