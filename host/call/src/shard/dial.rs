@@ -24,7 +24,7 @@ use crate::bridge::Dial;
 use crate::center::cause::{self, Said};
 use crate::center::{self, Party};
 use crate::handoff::Station;
-use crate::messages::{Flow, ToDomain};
+use crate::messages::ToDomain;
 use crate::router::MAX_RING_MS;
 use crate::script::Failure;
 use crate::timeline::Step;
