@@ -432,6 +432,7 @@ impl World {
                 | shard::Output::Notice { .. }
                 // Nobody in a simulation has a name.
                 | shard::Output::Resolve { .. }
+                | shard::Output::Stranger { .. }
                 | shard::Output::Gone { .. } => {}
                 shard::Output::Fact(other) => {
                     self.judge.wrong(self.now, format!("the shard writes a fact of the domain: {other:?}"));

@@ -12,7 +12,6 @@ pub mod dialog;
 pub mod digest;
 pub mod endpoint;
 pub mod redirect;
-pub mod registrar;
 pub mod resolve;
 pub mod sdp;
 pub mod stream;

@@ -57,7 +57,7 @@ pub(crate) fn open_writer(path: &Path, durability: Durability) -> Result<(Connec
     };
     db.pragma_update(None, "synchronous", synchronous).map_err(&wrong)?;
     db.pragma_update(None, "wal_autocheckpoint", 4_000).map_err(&wrong)?;
-    db.pragma_update(None, "cache_size", -8_192).map_err(&wrong)?;
+    db.pragma_update(None, "cache_size", -2_048).map_err(&wrong)?;
     let found: i64 = db.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(&wrong)?;
     if found > SCHEMA {
         return Err(StoreError::Later { path: path.into(), found, known: SCHEMA });

@@ -16,7 +16,7 @@ fn a_phone_sees_how_its_colleague_is() {
     let mut setup = Setup::default();
     setup.agent("alice").agent("bob");
     let centre = Centre::start(&scene, &setup);
-    let mut capture = Capture::start(&scene, &[centre.ports.redirect, centre.ports.centre], centre.ports.rtp);
+    let capture = Capture::start(&scene, &[centre.ports.redirect, centre.ports.centre], centre.ports.rtp);
     let mut alice = Phone::agent(&centre, "alice", answers());
     let mut bob = Phone::agent(&centre, "bob", json!({}));
     let uri = format!("sip:alice@127.0.0.1:{}", centre.ports.centre);

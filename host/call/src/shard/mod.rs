@@ -158,6 +158,11 @@ pub enum Output {
         /// What.
         text: String,
     },
+    /// Somebody asked for an address-of-record that nobody has, and was not told so.
+    Stranger {
+        /// From where.
+        remote: std::net::SocketAddr,
+    },
     /// A call is over and nothing of it is left.
     Gone {
         /// Which.

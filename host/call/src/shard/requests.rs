@@ -30,7 +30,7 @@ impl Shard {
     pub(super) fn request(&mut self, txn: TxnId, leg: Option<LegId>, source: Flow, request: &Message) {
         match request.method() {
             Method::Register if leg.is_none() => self.core.register(txn, source, request),
-            Method::Subscribe if leg.is_none() => self.core.subscribe(txn, request),
+            Method::Subscribe if leg.is_none() => self.core.subscribe(txn, source, request),
             Method::Options => {
                 // Only who may send calls is told how many there are.
                 let load = (leg.is_none() && self.core.model.trunk_from(source.remote).is_some())
@@ -121,9 +121,9 @@ impl Core {
             return self.respond(txn, 420, &[("Unsupported", BULK)]);
         }
         let Some((tenant, password)) = trunk::phone_tenant(&model, &host, &user) else {
-            return self.respond(txn, 404, &[]);
+            return self.challenge_stranger(txn, source, request, &host);
         };
-        if !self.authorised(txn, request, &tenant.realm, &user, password) {
+        if !self.authorised(txn, request, &tenant.realm, &user, Some(password)) {
             return;
         }
         if self.registers.len() >= MAX_REGISTERS {
@@ -161,15 +161,27 @@ impl Core {
         self.envelope(None, Vec::new(), ToDomain::Register(register));
     }
 
+    /// Somebody whom no tenant has is answered like one who exists and does not know the password, so that nobody
+    /// learns who exists; the shell counts it.
+    pub(super) fn challenge_stranger(&mut self, txn: TxnId, source: Flow, request: &Message, host: &str) {
+        self.out.push(super::Output::Stranger { remote: source.remote });
+        let model = self.model.clone();
+        let named = model.tenants.iter().find(|t| t.realm.eq_ignore_ascii_case(host));
+        match named.or(model.tenants.first()) {
+            Some(tenant) => _ = self.authorised(txn, request, &tenant.realm, "", None),
+            None => self.respond(txn, 404, &[]),
+        }
+    }
+
     /// Whether a REGISTER or SUBSCRIBE has the credentials of `user`; it is answered with 401 or 403 when it has
-    /// not.
+    /// not, which is so for everybody without a password to check.
     pub(super) fn authorised(
         &mut self,
         txn: TxnId,
         request: &Message,
         realm: &str,
         user: &str,
-        password: &str,
+        password: Option<&str>,
     ) -> bool {
         let verdict = request
             .lines(Header::Authorization)
@@ -178,7 +190,7 @@ impl Core {
             .map_or(Verdict::Missing, |header| {
                 let method = request.method();
                 self.digest.verify(self.now, &header, realm, method.as_str(), request.request_uri(), |of| {
-                    (of == user).then(|| credential(password))
+                    password.filter(|_| of == user).map(credential)
                 })
             });
         match verdict {
@@ -188,9 +200,11 @@ impl Core {
                 let stale = verdict == Verdict::Stale;
                 let challenge = |a| self.digest.challenge(self.now, realm, a, stale);
                 // Only what the stored password can be checked with.
-                let offers: Vec<String> = match credential(password) {
-                    Credential::Ha1 { md5: Some(_), sha256: None } => vec![challenge(Algorithm::Md5)],
-                    Credential::Ha1 { md5: None, sha256: Some(_) } => vec![challenge(Algorithm::Sha256)],
+                let offers: Vec<String> = match password.map(credential) {
+                    Some(Credential::Ha1 { md5: Some(_), sha256: None }) => vec![challenge(Algorithm::Md5)],
+                    Some(Credential::Ha1 { md5: None, sha256: Some(_) }) => {
+                        vec![challenge(Algorithm::Sha256)]
+                    }
                     _ => vec![challenge(Algorithm::Sha256), challenge(Algorithm::Md5)],
                 };
                 let headers: Vec<(&str, &str)> =
@@ -204,7 +218,7 @@ impl Core {
     /// A trunk's peer registers: one contact, kept here, since a peer that finds us restarted comes again.
     fn register_peer(&mut self, txn: TxnId, source: Flow, request: &Message, trunk: &Trunk) {
         let Some(peer) = &trunk.peer else { return };
-        if !self.authorised(txn, request, &peer.realm, &peer.user, &peer.password) {
+        if !self.authorised(txn, request, &peer.realm, &peer.user, Some(&peer.password)) {
             return;
         }
         let usual = request.expires().unwrap_or(DEFAULT_EXPIRES_S);

@@ -11,7 +11,7 @@
 use std::collections::BTreeSet;
 
 use cordboard_base::{Map, TimerId, secs};
-use cordboard_sip::endpoint::{Notification, SubscriptionId, TxnId};
+use cordboard_sip::endpoint::{Flow, Notification, SubscriptionId, TxnId};
 use cordboard_sip::wire::{Message, Name as Header};
 
 use super::core::{Core, Timer};
@@ -72,7 +72,7 @@ impl Watches {
 
 impl Core {
     /// A SUBSCRIBE outside of a dialog.
-    pub(super) fn subscribe(&mut self, txn: TxnId, request: &Message) {
+    pub(super) fn subscribe(&mut self, txn: TxnId, source: Flow, request: &Message) {
         let event = request.header(Header::Event).unwrap_or("");
         let Some(package) = Package::parse(event) else {
             return self.respond(txn, 489, &[("Allow-Events", ALLOW_EVENTS)]);
@@ -89,9 +89,9 @@ impl Core {
         }
         let model = self.model.clone();
         let Some((tenant, password)) = trunk::phone_tenant(&model, &host, &user) else {
-            return self.respond(txn, 403, &[]);
+            return self.challenge_stranger(txn, source, request, &host);
         };
-        if !self.authorised(txn, request, &tenant.realm, &user, password) {
+        if !self.authorised(txn, request, &tenant.realm, &user, Some(password)) {
             return;
         }
         let agent = tenant.agents.iter().find(|agent| {
@@ -146,7 +146,7 @@ impl Core {
         let Some((_, password)) = trunk::phone_tenant(&model, &realm, &user) else {
             return self.respond(txn, 403, &[]);
         };
-        if !self.authorised(txn, request, &realm, &user, password) {
+        if !self.authorised(txn, request, &realm, &user, Some(password)) {
             return;
         }
         let Some(expires_s) = self.granted(txn, request) else { return };

@@ -442,8 +442,12 @@ fn a_phone_registers_with_the_right_password_only() {
     let mut w = World::new();
     let wrong = register(&mut w, "carol", Some("guess"), 1);
     assert_eq!(response(&w, wrong).unwrap().0, 403);
+    // Nobody learns who exists: a stranger is asked and refused like carol.
     let nobody = register(&mut w, "mallory", Some("x"), 1);
-    assert_eq!(response(&w, nobody).unwrap().0, 404);
+    assert_eq!(response(&w, nobody).unwrap().0, 403);
+    let nobody = register(&mut w, "mallory", None, 1);
+    assert_eq!(response(&w, nobody).unwrap().0, 401);
+    assert!(w.strangers.len() >= 2 && w.strangers.iter().all(|s| *s == agent_at(3)), "{:?}", w.strangers);
     let none = register(&mut w, "carol", None, 1);
     assert_eq!(response(&w, none).unwrap().0, 401);
     let right = register(&mut w, "carol", Some("secret"), 5);

@@ -157,6 +157,8 @@ pub struct World {
     pub told: Vec<(Option<Id>, ToDomain)>,
     pub lines: Vec<Line>,
     pub facts: Vec<Fact>,
+    /// Who asked for somebody whom nobody has.
+    pub strangers: Vec<SocketAddr>,
     pub gone: Vec<Id>,
     /// Names that were asked for.
     pub names: Vec<(u64, String)>,
@@ -278,6 +280,7 @@ impl World {
             told: Vec::new(),
             lines: Vec::new(),
             facts: Vec::new(),
+            strangers: Vec::new(),
             gone: Vec::new(),
             names: Vec::new(),
             phones: Vec::new(),
@@ -374,6 +377,7 @@ impl World {
             Output::Fact(fact) => self.facts.push(through_the_bus(&fact)),
             Output::Resolve { ask, uri } => self.names.push((ask, uri)),
             Output::Notice { well, text } => self.notices.push((well, text)),
+            Output::Stranger { remote } => self.strangers.push(remote),
             Output::Gone { interaction } => self.gone.push(interaction),
         }
     }

@@ -87,6 +87,11 @@ impl Gate {
         }
     }
 
+    /// Somebody asked for an address-of-record that nobody has; the answer does not say so.
+    pub fn stranger(&self, now: Now, from: SocketAddr) {
+        let _ = self.admit(now, from.ip(), What::UnknownTarget);
+    }
+
     fn admit(&self, now: Now, source: IpAddr, what: What) -> Verdict {
         let verdict = self.lock().admit(now, source, what);
         if verdict == Verdict::Banned && what != What::Packet {

@@ -490,6 +490,7 @@ impl<P: Plugins> Loop<P> {
                 Output::Fact(fact) => self.facts.push(fact),
                 Output::Notice { well: true, text } => tracing::info!("{text}"),
                 Output::Notice { well: false, text } => tracing::warn!("{text}"),
+                Output::Stranger { remote } => self.gate.stranger(self.now, remote),
                 Output::Gone { .. } => {}
             }
         }
