@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 mod bridge;
 mod flow;
+mod legs;
 mod process;
 mod redirect;
 mod wire;
@@ -55,6 +56,10 @@ const BENCHES: &[Bench] = &[
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     if redirect::part(&arguments) {
+        return ExitCode::SUCCESS;
+    }
+    if arguments.first().is_some_and(|word| word == legs::PART) {
+        legs::run(&arguments[1..]);
         return ExitCode::SUCCESS;
     }
     let json = arguments.iter().any(|argument| argument == "--json");
