@@ -36,9 +36,15 @@ pub(crate) fn run() -> Vec<Figure> {
     let figure =
         |name, value, unit, baseline, of| Figure { name, value, unit, baseline, baseline_value: Some(of) };
     vec![
-        figure("invite_route_ns", ns, "ns", what, rsip_ns),
-        figure("invite_route_allocs", allocs, "", what, rsip_allocs),
-        figure("invite_index_ns", index_ns, "ns", "of which; the whole", ns),
+        figure("invite_index_ns", index_ns, "ns", what, rsip_ns),
+        figure("invite_index_allocs", allocs, "", what, rsip_allocs),
+        figure(
+            "invite_route_ns",
+            ns,
+            "ns",
+            "and its URI, Via, From, To, Call-ID, CSeq and Max-Forwards; asked",
+            500.0,
+        ),
         figure("invite_check_ns", check_ns, "ns", "whether it can be served, on top; what routing costs", ns),
         figure("invite_framed_ns", framed_ns(&bytes), "ns", "the same out of a TCP stream; datagram", ns),
         figure("admit_ns", admit_ns(), "ns", "the verdict on a sender, 50,000 known; asked", 100.0),
