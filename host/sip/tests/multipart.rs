@@ -118,13 +118,18 @@ fn what_must_be_understood_is_named() {
         None
     );
     assert_eq!(wrong("c: application/sdp\r\ne: gzip\r\n", SDP), Some("application/sdp".to_owned()));
-    assert_eq!(of("mixed", &[sdp, unknown]), secret);
+    let required =
+        ("Content-Type: application/x-secret\r\nContent-Disposition: x;handling=required\r\n", "x");
+    assert_eq!(of("mixed", &[sdp, required]), secret);
+    assert_eq!(of("mixed", &[sdp, unknown]), None, "nobody insists on it, and the session is described");
+    assert_eq!(of("mixed", &[unknown]), secret, "there is nothing else");
     assert_eq!(of("mixed", &[sdp, optional]), None);
     assert_eq!(of("alternative", &[unknown, sdp]), None);
     assert_eq!(of("alternative", &[unknown, unknown]), secret);
     assert_eq!(of("mixed", &[]), Some("multipart/mixed".to_owned()));
     assert_eq!(wrong("c: multipart/mixed\r\n", &mixed(&[sdp])), Some("multipart/mixed".to_owned()));
-    let early = ("Content-Type: application/sdp\r\nContent-Disposition: early-session\r\n", SDP);
+    let early =
+        ("Content-Type: application/sdp\r\nContent-Disposition: early-session;handling=required\r\n", SDP);
     assert_eq!(of("mixed", &[sdp, early]), Some("application/sdp".to_owned()));
     assert_eq!(
         of(

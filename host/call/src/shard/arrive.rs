@@ -44,7 +44,7 @@ impl Shard {
             _ => trunk::called(request),
         };
         let line = registered.as_ref().map(|r| &r.trunk);
-        let registered = line.or_else(|| core.trunks.peer_at(source.remote, core.now));
+        let registered = line.or_else(|| core.trunks.peer_at(source, core.now));
         let proved = source.connection.and_then(|n| core.proved.get(&n)).map_or(&[][..], |p| &**p);
         let origin = trunk::Origin { remote: source.remote, registered, proved };
         let admitted = match core.admission.admit(core.now, &model, origin, called, core.draining) {
@@ -67,7 +67,8 @@ impl Shard {
         let diversions = Diversions::of(request, who.privacy);
         let brought = trunk::brought(request, &model);
         let tenant = &model.tenants[admitted.tenant as usize].name;
-        let (passages, verdict) = Passages::of(request, &core.passages, tenant, &admitted.called);
+        let (passages, verdict) =
+            Passages::of(request, &core.passages, tenant, &admitted.called, diversions.count());
         let interaction = cordboard_base::Id::new(core.now, &mut core.random);
         let call = entry.insert(Box::new(Call {
             key,
@@ -200,7 +201,7 @@ impl Core {
                     caller: call.number.clone(),
                     caller_name: call.name.clone(),
                     called: call.called.clone(),
-                    headers: trunk::passed(request, &call.trunk().pass_headers),
+                    headers: trunk::passed(request, &call.trunk().pass_headers, &call.who),
                     attributes: call.diversions.attributes(),
                 });
                 self.out.push(Output::AskRoute { ask, plugin, interaction: call.interaction, incoming });

@@ -143,10 +143,11 @@ impl Call {
 
     /// What every leg that is dialled for it has: a call that comes back to us again and again ends (RFC 7332 4).
     pub(super) fn own_headers(&self) -> Vec<(String, String)> {
-        vec![
-            ("Max-Forwards".to_owned(), self.hops.to_string()),
-            (passages::HEADER.to_owned(), self.passages.value()),
-        ]
+        let passages = match self.transfer {
+            Some(_) => self.passages.of_transfer().value(),
+            None => self.passages.value(),
+        };
+        vec![("Max-Forwards".to_owned(), self.hops.to_string()), (passages::HEADER.to_owned(), passages)]
     }
 
     /// The party of a SIP leg that is joined or answered.

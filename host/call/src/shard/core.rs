@@ -9,7 +9,7 @@ use std::sync::Arc;
 use cordboard_base::{Id, Map, Now, Random, Set, TimerId, Timers, ms};
 use cordboard_media::control::{self, Command};
 use cordboard_sip::digest;
-use cordboard_sip::endpoint::{self, Endpoint, Flow, Invite, LegId, SubscriptionId, TxnId};
+use cordboard_sip::endpoint::{self, Endpoint, Invite, LegId, SubscriptionId, TxnId};
 
 use super::call::{Call, CallKey, Wake};
 use super::trunks::{TrunkWake, Trunks};
@@ -70,7 +70,7 @@ pub(super) struct Core {
     pub(super) interactions: Map<Id, CallKey>,
     pub(super) asks: Map<u64, CallKey>,
     pub(super) call_ids: Map<String, CallKey>,
-    pub(super) registers: Map<u64, (TxnId, TimerId, Flow)>,
+    pub(super) registers: Map<u64, (TxnId, TimerId)>,
     /// Probes without an answer, by their numbers.
     pub(super) probes: Map<u64, LegId>,
     /// Connections that phones have registered over.

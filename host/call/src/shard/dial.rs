@@ -132,9 +132,17 @@ impl Core {
     }
 
     /// Whom an agent hands the caller on to may be somebody with a phone here: the domain knows where that is.
+    /// The colleague whose phone a transfer rings. When the agent asked through us first (RFC 3891), the dialog that
+    /// is to be replaced is ours, and no phone would know it: the call comes back here as it is written.
+    fn rung_colleague(&self, call: &Call, uri: &str) -> Option<String> {
+        let replaces = call.transfer.iter().flat_map(|t| &t.headers).find(|(name, _)| name == "Replaces");
+        let ours = replaces.is_some_and(|(_, value)| self.endpoint.holds(value));
+        self.colleague(call, uri).filter(|_| !ours)
+    }
+
     fn locate(&mut self, call: &mut Call, uri: String) {
         let request = self.number();
-        let user = self.colleague(call, &uri);
+        let user = self.rung_colleague(call, &uri);
         if let Some(dial) = &mut call.dial {
             dial.hunt.waiting = Some(request);
         }
@@ -147,7 +155,7 @@ impl Core {
         let written = dial.hunt.tried.clone().unwrap_or_default();
         let (uri, flow) = match phone {
             Some(phone) => phone,
-            None => match self.colleague(call, &written) {
+            None => match self.rung_colleague(call, &written) {
                 Some(user) => {
                     self.note_failure(call, 480, &format!("{user} has no phone that is registered"));
                     return self.next_way(call);

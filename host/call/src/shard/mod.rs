@@ -138,6 +138,8 @@ pub enum Output {
         /// A SIP URI whose host is a name.
         uri: String,
     },
+    /// What goes to this address over TLS goes to the address itself, and to no name that led there earlier.
+    ToAddress(std::net::SocketAddr),
     /// Start a script; it answers with [`Input::Script`].
     StartScript {
         /// Its number.
@@ -499,6 +501,19 @@ impl Shard {
     #[must_use]
     pub fn knows(&self, call_id: &str) -> bool {
         self.core.call_ids.contains_key(call_id)
+    }
+
+    /// Whether a sender is a trunk's: by its address, by its registration here, or by its certificate.
+    #[must_use]
+    pub fn is_trunk(&self, now: Now, flow: Flow) -> bool {
+        let core = &self.core;
+        let proved = || flow.connection.and_then(|n| core.proved.get(&n));
+        let certified = |names: &[String]| {
+            core.model.trunks.iter().any(|t| t.certificates.iter().any(|name| names.contains(name)))
+        };
+        core.model.trunk_from(flow.remote).is_some()
+            || core.trunks.peer_at(flow, now).is_some()
+            || proved().is_some_and(|names| certified(names))
     }
 
     /// Whether the next call of a sender would be refused by a limit of its trunk or of ours.

@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 
 use cordboard_media::control;
-use cordboard_sip::endpoint::{Flow, Listener};
+use cordboard_sip::endpoint::{Flow, Listener, Transport};
 use cordboard_sip::transport::Hop;
 use cordboard_sip::wire::Uri;
 
@@ -49,7 +49,12 @@ impl Core {
             Ok(parsed) => {
                 if let Some(hop) = Hop::of(&parsed) {
                     return match self.flow_to(hop) {
-                        Ok(flow) => Way::Known(VecDeque::from([flow])),
+                        Ok(flow) => {
+                            if hop.transport.is_some_and(Transport::is_secure) {
+                                self.out.push(Output::ToAddress(hop.address));
+                            }
+                            Way::Known(VecDeque::from([flow]))
+                        }
                         Err(why) => Way::Lost(why),
                     };
                 }

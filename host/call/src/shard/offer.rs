@@ -502,6 +502,9 @@ impl Core {
     /// A conversation is over and the caller is still there.
     pub(super) fn talk_ends(&mut self, call: &mut Call, how: TalkEnd, reason: &str) {
         let Some(talk) = call.talk.take() else { return };
+        // Somebody else has the caller, or is being called for: nothing ends, and nobody else gets a turn.
+        let moves = call.dial.is_some();
+        let how = if moves && how == TalkEnd::AgentVanished { TalkEnd::AgentLeft } else { how };
         self.disarm(call, Wake::Renew);
         self.tokens.remove(&talk.token);
         let ticket = talk.ticket;
@@ -517,8 +520,6 @@ impl Core {
         line.token = Some(talk.token);
         line.ticket = Some(ticket);
         self.tell(call, ToDomain::TalkEnded { token: talk.token, ticket, talked_ms, how });
-        // Somebody else has the caller, or is being called for: nothing ends, and nobody else gets a turn.
-        let moves = call.dial.is_some();
         if let Some(cause) = call.script.as_ref().and_then(|s| s.hang_up).filter(|_| !moves) {
             return self.finish(call, cause, "script", "");
         }

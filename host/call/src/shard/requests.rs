@@ -9,7 +9,7 @@ use super::Shard;
 use super::call::Side;
 use super::core::{Core, Timer};
 use crate::messages::{Contact, Register, ToDomain};
-use crate::model::Trunk;
+use crate::model::{Phone, Trunk};
 use crate::redirect::LOAD;
 use crate::trunk;
 
@@ -123,7 +123,7 @@ impl Core {
         let Some((tenant, password)) = trunk::phone_tenant(&model, &host, &user) else {
             return self.challenge_stranger(txn, source, request, &host);
         };
-        if !self.authorised(txn, request, &tenant.realm, &user, Some(password)) {
+        if !self.authorised(txn, request, &tenant.realm, Some(&user), password) {
             return;
         }
         if self.registers.len() >= MAX_REGISTERS {
@@ -147,7 +147,9 @@ impl Core {
             .collect();
         let number = self.number();
         let timer = self.timers.set(self.now.after_ns(ms(REGISTER_GUARD_MS)), Timer::Register(number));
-        self.registers.insert(number, (txn, timer, source));
+        self.registers.insert(number, (txn, timer));
+        // From now on: the connection may close before the domain has answered.
+        self.registered.extend(source.connection);
         let register = Register {
             request: number,
             tenant: tenant.name.clone(),
@@ -168,20 +170,28 @@ impl Core {
         let model = self.model.clone();
         let named = model.tenants.iter().find(|t| t.realm.eq_ignore_ascii_case(host));
         match named.or(model.tenants.first()) {
-            Some(tenant) => _ = self.authorised(txn, request, &tenant.realm, "", None),
+            Some(tenant) => {
+                // With the algorithms that this tenant's phones are asked with.
+                let passwords = tenant.agents.iter().filter_map(|agent| match &agent.phone {
+                    Phone::Registered { password, .. } => Some(password.as_str()),
+                    Phone::Address(_) => None,
+                });
+                let like = passwords.last().unwrap_or("");
+                _ = self.authorised(txn, request, &tenant.realm, None, like);
+            }
             None => self.respond(txn, 404, &[]),
         }
     }
 
     /// Whether a REGISTER or SUBSCRIBE has the credentials of `user`; it is answered with 401 or 403 when it has
-    /// not, which is so for everybody without a password to check.
+    /// not, as nobody has who is no user.
     pub(super) fn authorised(
         &mut self,
         txn: TxnId,
         request: &Message,
         realm: &str,
-        user: &str,
-        password: Option<&str>,
+        user: Option<&str>,
+        password: &str,
     ) -> bool {
         let verdict = request
             .lines(Header::Authorization)
@@ -190,21 +200,19 @@ impl Core {
             .map_or(Verdict::Missing, |header| {
                 let method = request.method();
                 self.digest.verify(self.now, &header, realm, method.as_str(), request.request_uri(), |of| {
-                    password.filter(|_| of == user).map(credential)
+                    (user == Some(of)).then(|| credential(password))
                 })
             });
         match verdict {
-            Verdict::Ok { user: as_user } if as_user == user => return true,
+            Verdict::Ok { user: as_user } if user == Some(as_user.as_str()) => return true,
             Verdict::Ok { .. } | Verdict::Wrong => self.respond(txn, 403, &[]),
             Verdict::Missing | Verdict::Stale => {
                 let stale = verdict == Verdict::Stale;
                 let challenge = |a| self.digest.challenge(self.now, realm, a, stale);
                 // Only what the stored password can be checked with.
-                let offers: Vec<String> = match password.map(credential) {
-                    Some(Credential::Ha1 { md5: Some(_), sha256: None }) => vec![challenge(Algorithm::Md5)],
-                    Some(Credential::Ha1 { md5: None, sha256: Some(_) }) => {
-                        vec![challenge(Algorithm::Sha256)]
-                    }
+                let offers: Vec<String> = match credential(password) {
+                    Credential::Ha1 { md5: Some(_), sha256: None } => vec![challenge(Algorithm::Md5)],
+                    Credential::Ha1 { md5: None, sha256: Some(_) } => vec![challenge(Algorithm::Sha256)],
                     _ => vec![challenge(Algorithm::Sha256), challenge(Algorithm::Md5)],
                 };
                 let headers: Vec<(&str, &str)> =
@@ -218,7 +226,7 @@ impl Core {
     /// A trunk's peer registers: one contact, kept here, since a peer that finds us restarted comes again.
     fn register_peer(&mut self, txn: TxnId, source: Flow, request: &Message, trunk: &Trunk) {
         let Some(peer) = &trunk.peer else { return };
-        if !self.authorised(txn, request, &peer.realm, &peer.user, Some(&peer.password)) {
+        if !self.authorised(txn, request, &peer.realm, Some(&peer.user), &peer.password) {
             return;
         }
         let usual = request.expires().unwrap_or(DEFAULT_EXPIRES_S);
@@ -244,11 +252,8 @@ impl Core {
     }
 
     pub(super) fn registered(&mut self, request: u64, status: u16, contacts: &[Contact]) {
-        let Some((txn, timer, source)) = self.registers.remove(&request) else { return };
+        let Some((txn, timer)) = self.registers.remove(&request) else { return };
         self.timers.cancel(timer);
-        if let Some(connection) = source.connection.filter(|_| status == 200) {
-            self.registered.insert(connection);
-        }
         let values: Vec<String> = contacts.iter().map(contact_value).collect();
         let mut headers: Vec<(&str, &str)> = values.iter().map(|v| ("Contact", v.as_str())).collect();
         // RFC 5626 6: the phone hears that its flow is what it will be reached by.

@@ -105,10 +105,10 @@ impl Trunks {
         Some(ToRegistration { trunk: state.name.clone(), user })
     }
 
-    /// The trunk whose peer has registered from an address.
-    pub(super) fn peer_at(&self, remote: SocketAddr, now: Now) -> Option<&Name> {
-        let name = self.bound_at.get(&remote)?;
-        self.bound(name, now).map(|_| name)
+    /// The trunk whose peer has registered by this way: over the same connection, if it was one.
+    pub(super) fn peer_at(&self, flow: Flow, now: Now) -> Option<&Name> {
+        let name = self.bound_at.get(&flow.remote)?;
+        self.bound(name, now).filter(|b| b.from == flow).map(|_| name)
     }
 
     pub(super) fn bound(&self, trunk: &Name, now: Now) -> Option<&Bound> {

@@ -48,6 +48,9 @@ struct Watch {
     version: u32,
 }
 
+/// Subscriptions of one user; one more gets 503.
+const MAX_OF_USER: usize = 100;
+
 /// All subscriptions of this shard.
 #[derive(Debug, Default)]
 pub(super) struct Watches {
@@ -91,7 +94,7 @@ impl Core {
         let Some((tenant, password)) = trunk::phone_tenant(&model, &host, &user) else {
             return self.challenge_stranger(txn, source, request, &host);
         };
-        if !self.authorised(txn, request, &tenant.realm, &user, Some(password)) {
+        if !self.authorised(txn, request, &tenant.realm, Some(&user), password) {
             return;
         }
         let agent = tenant.agents.iter().find(|agent| {
@@ -110,6 +113,10 @@ impl Core {
             return self.respond(txn, 406, &[("Accept", kind)]);
         }
         let Some(expires_s) = self.granted(txn, request) else { return };
+        let of_user = self.watches.by_id.values().filter(|w| w.user == user && w.realm == tenant.realm);
+        if of_user.count() >= MAX_OF_USER {
+            return self.respond(txn, 503, &[("Retry-After", "60")]);
+        }
         let accepted = self.endpoint.accept_subscription(self.now, txn, expires_s);
         self.pump();
         let Some(id) = accepted else { return };
@@ -141,17 +148,20 @@ impl Core {
     /// A SUBSCRIBE in the dialog of a subscription: a refresh, or its end.
     pub(super) fn resubscribe(&mut self, id: SubscriptionId, txn: TxnId, request: &Message) {
         let Some(watch) = self.watches.by_id.get(&id) else { return self.respond(txn, 481, &[]) };
-        let (user, realm) = (watch.user.clone(), watch.realm.clone());
+        let (user, realm, who) = (watch.user.clone(), watch.realm.clone(), watch.who.clone());
         let model = self.model.clone();
         let Some((_, password)) = trunk::phone_tenant(&model, &realm, &user) else {
             return self.respond(txn, 403, &[]);
         };
-        if !self.authorised(txn, request, &realm, &user, Some(password)) {
+        if !self.authorised(txn, request, &realm, Some(&user), password) {
             return;
         }
         let Some(expires_s) = self.granted(txn, request) else { return };
         self.endpoint.renew_subscription(self.now, txn, expires_s);
         self.pump();
+        // Asked again: the domain may have begun anew, or the agent be gone from the configuration.
+        let (tenant, agent) = who;
+        self.envelope(None, Vec::new(), ToDomain::Watch { tenant, agent, on: true });
         self.keep_watch(id, expires_s);
         self.tell_watcher(id);
     }

@@ -276,10 +276,12 @@ pub fn addressed(request: &Message) -> String {
     request.to().map(|to| user_of(to.uri)).unwrap_or_default()
 }
 
-/// The SIP headers that the trunk lets the router see, in the order of the configuration.
+/// The SIP headers that the trunk lets the router see, in the order of the configuration; who is withheld stays
+/// so there.
 #[must_use]
-pub fn passed(request: &Message, pass_headers: &[String]) -> Attributes {
-    pass_headers.iter().filter_map(|name| Some((name.clone(), request.other(name)?.to_owned()))).collect()
+pub fn passed(request: &Message, pass_headers: &[String], caller: &identity::Caller) -> Attributes {
+    let seen = pass_headers.iter().filter(|name| outgoing::may_be_seen(name, caller));
+    seen.filter_map(|name| Some((name.clone(), request.other(name)?.to_owned()))).collect()
 }
 
 /// The headers of an INVITE that some trunk copies into calls that leave by it.
@@ -470,7 +472,13 @@ mod tests {
     fn the_router_sees_the_headers_that_the_trunk_passes() {
         let both = invite("From: \"F\" <sip:1@x>;tag=1\r\nP-Asserted-Identity: \"P\" <sip:+2@x>\r\n");
         let pai = ["p-asserted-identity".to_owned()];
-        assert_eq!(passed(&both, &pai)[0].1, "\"P\" <sip:+2@x>");
+        assert_eq!(passed(&both, &pai, &identity::caller(&both, false))[0].1, "\"P\" <sip:+2@x>");
+        let head = "From: \"F\" <sip:1@x>;tag=1\r\nPrivacy: id\r\nP-Asserted-Identity: <sip:+2@x>\r\ny: passport\r\nX-A: 1\r\n";
+        let withheld = invite(head);
+        let all = ["From", "P-Asserted-Identity", "y", "Privacy", "X-A"].map(str::to_owned);
+        let seen = passed(&withheld, &all, &identity::caller(&withheld, true));
+        let seen: Vec<&str> = seen.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(seen, ["Privacy", "X-A"], "nothing that says who it is");
         assert_eq!(called(&both), "+4930");
     }
 }

@@ -5,6 +5,8 @@
 
 use std::net::SocketAddr;
 
+use cordboard_sip::wire::Name;
+
 use super::hunt::escape_user;
 use super::identity::{Caller, is_number};
 use super::rules;
@@ -15,6 +17,8 @@ use crate::center;
 /// What says who calls: never taken over from the caller's INVITE where it may not be known or was not believed.
 const OF_IDENTITY: [&str; 5] =
     ["P-Asserted-Identity", "P-Preferred-Identity", "Remote-Party-ID", "Identity", "Privacy"];
+/// Where a caller's own address stands, too.
+const NAMES: [&str; 4] = ["From", "Contact", "Referred-By", "Identity-Info"];
 /// Which numbers the call has left.
 const OF_HISTORY: [&str; 2] = ["Diversion", "History-Info"];
 /// What a caller says of himself, and a privacy service leaves out (RFC 3323 5.3 and the table of 4.1).
@@ -98,9 +102,26 @@ fn identities(out: &Outbound, number: &str, name: &str, uri: Option<&str>, host:
     values.join(", ")
 }
 
+/// Whether a header is one of these, however its name is written.
+fn is_one_of(name: &str, names: &[&str]) -> bool {
+    let long = match Name::recognise(name.as_bytes()).as_str() {
+        "" => name,
+        known => known,
+    };
+    names.iter().any(|n| n.eq_ignore_ascii_case(long))
+}
+
+/// Whether a header of the caller's INVITE may be shown to the router: nothing that says who a withheld caller is.
+#[must_use]
+pub fn may_be_seen(name: &str, caller: &Caller) -> bool {
+    let says_who = is_one_of(name, &OF_IDENTITY) || is_one_of(name, &OF_THE_USER) || is_one_of(name, &NAMES);
+    !(caller.withheld() && says_who && !is_one_of(name, &["Privacy"]))
+        && !(caller.privacy.history && is_one_of(name, &OF_HISTORY))
+}
+
 /// Whether a header of the caller's INVITE may be copied into one that leaves here.
 fn may_follow(name: &str, out: &Outbound, caller: &Caller) -> bool {
-    let is_of = |names: &[&str]| names.iter().any(|n| n.eq_ignore_ascii_case(name));
+    let is_of = |names: &[&str]| is_one_of(name, names);
     if is_of(&OF_IDENTITY) {
         // RFC 3325 5: nobody is told what a stranger asserts, nor outside of the trust domain who is withheld.
         // Where we say it ourselves it is not said twice.

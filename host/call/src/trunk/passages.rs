@@ -31,13 +31,14 @@ impl Key {
         Self(std::array::from_fn(|i| secret[i] ^ secret[i + 16]))
     }
 
-    /// What stands for a call to `called` of `tenant`.
-    fn token(&self, tenant: &str, called: &str) -> u64 {
+    /// What stands for a call to `called` of `tenant` that was diverted so often.
+    fn token(&self, tenant: &str, called: &str, diversions: u32) -> u64 {
         let mut hash = SipHasher24::new_with_key(&self.0);
         for part in [tenant, called] {
             hash.write_u64(part.len() as u64);
             hash.write(part.as_bytes());
         }
+        hash.write_u32(diversions);
         hash.finish()
     }
 }
@@ -58,13 +59,14 @@ pub enum Verdict {
 pub struct Passages(Vec<u64>);
 
 impl Passages {
-    /// Those of a call that arrives, and what they mean.
+    /// Those of a call that arrives, and what they mean. One that was diverted since comes for another reason,
+    /// and may be treated differently: it is a spiral and no loop.
     #[must_use]
-    pub fn of(request: &Message, key: &Key, tenant: &str, called: &str) -> (Self, Verdict) {
+    pub fn of(request: &Message, key: &Key, tenant: &str, called: &str, diversions: u32) -> (Self, Verdict) {
         let known = request.other(HEADER).unwrap_or("").split(',').map(str::trim);
         let mut before: Vec<u64> =
             known.filter(|t| t.len() == 16).filter_map(|t| u64::from_str_radix(t, 16).ok()).collect();
-        let token = key.token(tenant, called);
+        let token = key.token(tenant, called, diversions);
         let verdict = match before.iter().rev().position(|t| *t == token) {
             Some(between) => Verdict::Loops(between + 1),
             None if before.len() >= MAX_PASSAGES => Verdict::TooMany,
@@ -73,6 +75,13 @@ impl Passages {
         before.truncate(MAX_PASSAGES);
         before.push(token);
         (Self(before), verdict)
+    }
+
+    /// The same for a leg that somebody asked for by hand, which may lead to the same number again: only how often
+    /// the call was here counts.
+    #[must_use]
+    pub fn of_transfer(&self) -> Self {
+        Self(vec![0; self.0.len()])
     }
 
     /// The header's value on the legs that are dialled for the call.
@@ -91,7 +100,7 @@ mod tests {
         let text =
             format!("INVITE sip:1@x SIP/2.0\r\n{HEADER}: {header}\r\nCall-ID: a\r\nCSeq: 1 INVITE\r\n\r\n");
         let request = Message::parse(text.into_bytes().into()).unwrap();
-        let (passages, verdict) = Passages::of(&request, key, tenant, called);
+        let (passages, verdict) = Passages::of(&request, key, tenant, called, 0);
         (passages.value(), verdict)
     }
 
@@ -110,6 +119,20 @@ mod tests {
         secret[0] = 8;
         assert_eq!(passes(&Key::new(&secret), &twice, "a", "1").1, Verdict::Passes, "another node's tokens");
         assert_eq!(passes(&key, "nonsense, 12,,ffffffffffffffffff", "a", "1").0, once);
+    }
+
+    #[test]
+    fn a_call_that_was_diverted_or_handed_on_since_may_come_for_the_same_number() {
+        let key = Key::new(&[7; 32]);
+        let (once, _) = passes(&key, "", "a", "1");
+        let text =
+            format!("INVITE sip:1@x SIP/2.0\r\n{HEADER}: {once}\r\nCall-ID: a\r\nCSeq: 1 INVITE\r\n\r\n");
+        let request = Message::parse(text.into_bytes().into()).unwrap();
+        let (passages, verdict) = Passages::of(&request, &key, "a", "1", 1);
+        assert_eq!(verdict, Verdict::Passes);
+        let handed_on = passages.of_transfer().value();
+        assert_eq!(passes(&key, &handed_on, "a", "1").1, Verdict::Passes);
+        assert_eq!(handed_on.split(',').count(), 2, "they are counted all the same");
     }
 
     #[test]

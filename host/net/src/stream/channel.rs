@@ -19,11 +19,14 @@ const TLS_BUFFER: usize = 64 * 1024;
 pub(super) struct Channel {
     pub(super) socket: TcpStream,
     tls: Option<Box<Connection>>,
+    /// Octets that may still be read before it says `WouldBlock`: some readers do not return before a message is
+    /// whole, however long it takes.
+    pub(super) budget: usize,
 }
 
 impl Channel {
     pub(super) fn plain(socket: TcpStream) -> Self {
-        Self { socket, tls: None }
+        Self { socket, tls: None, budget: usize::MAX }
     }
 
     pub(super) fn accepted(socket: TcpStream, config: Arc<ServerConfig>) -> Result<Self, rustls::Error> {
@@ -40,7 +43,7 @@ impl Channel {
 
     fn with(socket: TcpStream, mut tls: Connection) -> Self {
         tls.set_buffer_limit(Some(TLS_BUFFER));
-        Self { socket, tls: Some(Box::new(tls)) }
+        Self { socket, tls: Some(Box::new(tls)), budget: usize::MAX }
     }
 
     /// Whether TLS has still to be agreed on.
@@ -129,6 +132,17 @@ impl Channel {
 impl Read for Channel {
     /// 0 is the end, be it announced or not: SIP's messages say themselves where they end.
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.budget == 0 {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        let n = self.read_some(buffer)?;
+        self.budget = self.budget.saturating_sub(n);
+        Ok(n)
+    }
+}
+
+impl Channel {
+    fn read_some(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if self.tls.is_none() {
             loop {
                 match self.socket.read(buffer) {

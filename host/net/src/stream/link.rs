@@ -138,6 +138,9 @@ impl Link {
         mut each: impl FnMut(Got),
     ) -> Result<bool, Closed> {
         let mut left = most;
+        if let Way::Web(web) = &mut self.way {
+            web.get_mut().budget = most;
+        }
         while left > 0 {
             let mut pong = false;
             match &mut self.way {
@@ -181,7 +184,9 @@ impl Link {
                         left = left.saturating_sub(64);
                         each(Got::Alive);
                     }
-                    Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+                    Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {
+                        return Ok(web.get_ref().budget == 0);
+                    }
                     Err(error) => return Err(web_lost(&error)),
                 },
                 _ => return Ok(false),

@@ -175,6 +175,11 @@ impl Connections {
         self.resolved_names.insert(address, Arc::from(name));
     }
 
+    /// The opposite: from now on the address is dialled as itself and must prove itself.
+    pub fn expect_address(&mut self, address: SocketAddr) {
+        self.resolved_names.remove(&address);
+    }
+
     /// Notes an event of the poll; false when it is none of ours.
     pub fn event(&mut self, event: &Ready) -> bool {
         let token = event.token().0;
@@ -422,8 +427,12 @@ impl Connections {
         connection.queued = true;
         connection.readable = true;
         let peer = (connection.transport, connection.flow.remote, connection.name.clone());
+        // Who connected to us over TLS has shown nothing that a new request could rely on.
+        let reusable = connection.dialled || !connection.transport.is_secure();
         entry.insert(connection);
-        self.by_peer.entry(peer).or_insert(number);
+        if reusable {
+            self.by_peer.entry(peer).or_insert(number);
+        }
         self.ready.push_back(number);
         self.arm_at(number, now.mono_ns + ms(self.limits.setup_ms));
         Some(number)

@@ -428,11 +428,12 @@ impl<P: Plugins> Loop<P> {
                 tap.message(clock.now(), path, bytes);
             }
             // Trunks pass without a question.
-            if model.trunk_from(flow.remote).is_none() && !gate.lets_in(now, flow.remote, bytes) {
+            if !shard.is_trunk(now, *flow) && !gate.lets_in(now, flow.remote, bytes) {
                 return;
             }
             // Before any call: what only asks.
-            if *pressed >= PRESSED && questions.waits(flow.remote, bytes) {
+            // Silence is an answer over UDP alone, where a client asks again (RFC 3261 17.1.2.2).
+            if *pressed >= PRESSED && flow.connection.is_none() && questions.waits(flow.remote, bytes) {
                 *passed_over += 1;
                 return;
             }
@@ -461,7 +462,9 @@ impl<P: Plugins> Loop<P> {
         for output in self.out.drain(..) {
             match output {
                 Output::Send { flow, bytes } => {
-                    self.gate.answered(self.now, flow.remote, &bytes);
+                    if !self.shard.is_trunk(self.now, flow) {
+                        self.gate.answered(self.now, flow.remote, &bytes);
+                    }
                     if let Some(now) = seen
                         && let Some((transport, local)) = self.sockets.address(flow.listener)
                     {
@@ -490,6 +493,7 @@ impl<P: Plugins> Loop<P> {
                 Output::Fact(fact) => self.facts.push(fact),
                 Output::Notice { well: true, text } => tracing::info!("{text}"),
                 Output::Notice { well: false, text } => tracing::warn!("{text}"),
+                Output::ToAddress(address) => self.sockets.expect_address(address),
                 Output::Stranger { remote } => self.gate.stranger(self.now, remote),
                 Output::Gone { .. } => {}
             }

@@ -142,6 +142,11 @@ impl Sockets {
         self.connections.expect(address, name);
     }
 
+    /// The address must prove itself (see [`Connections::expect_address`]).
+    pub(super) fn expect_address(&mut self, address: SocketAddr) {
+        self.connections.expect_address(address);
+    }
+
     /// New certificates and limits.
     pub(super) fn renew(&mut self, renewal: stream::Renewal) {
         self.connections.renew(renewal);

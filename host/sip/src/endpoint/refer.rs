@@ -178,6 +178,20 @@ impl Endpoint {
         }
     }
 
+    fn named_leg(&self, named: &Replaces<'_>) -> Option<(u64, &Leg)> {
+        minted_slot(named.to_tag).and_then(|slot| self.legs.in_slot(slot)).filter(|(_, leg)| {
+            *leg.tag == *named.to_tag
+                && *leg.call_id == *named.call_id
+                && leg.dialog.as_ref().is_some_and(|d| *d.remote_tag == *named.from_tag)
+        })
+    }
+
+    /// Whether the dialog that a Replaces names is one of ours (RFC 3891 6.1).
+    #[must_use]
+    pub fn holds(&self, replaces: &str) -> bool {
+        Replaces::parse(replaces).is_some_and(|named| self.named_leg(&named).is_some())
+    }
+
     /// The leg that an INVITE is to take the place of (RFC 3891 3). `Err` has been answered.
     pub(super) fn replaced(&mut self, now: Now, txn_id: u64, request: &Message) -> Result<Option<LegId>, ()> {
         let mut values = request.lines(Name::Replaces);
@@ -190,11 +204,7 @@ impl Endpoint {
         // "If more than one Replaces header field is present in an INVITE ... the UAS MUST reject the request
         // with a 400".
         let (Some(named), None) = (named, values.next()) else { return refuse(self, 400) };
-        let found = minted_slot(named.to_tag).and_then(|slot| self.legs.in_slot(slot)).filter(|(_, leg)| {
-            *leg.tag == *named.to_tag
-                && *leg.call_id == *named.call_id
-                && leg.dialog.as_ref().is_some_and(|d| *d.remote_tag == *named.from_tag)
-        });
+        let found = self.named_leg(&named);
         match found.map(|(id, leg)| (id, &leg.phase)) {
             Some((_, Phase::Talking(session))) if session.bye.is_some() => refuse(self, 603),
             // "If ... the "early-only" flag is present and the dialog is confirmed": 486.

@@ -189,7 +189,14 @@ impl<'a> Via<'a> {
             via.params = Params(&sent_by[begin..end]);
         }
         let ended = matches!(sent_by.as_bytes().get(at), None | Some(b','));
-        ended.then(|| (via, text.len() - sent_by.len() + at))
+        (ended && via.can_be_returned()).then(|| (via, text.len() - sent_by.len() + at))
+    }
+
+    /// Whether a response would bring its branch back as it came, which the sender knows it by. RFC 3261 25.1 has
+    /// a token there; more is let through, but nothing that ends a value or could not be written again.
+    fn can_be_returned(&self) -> bool {
+        let breaks = |b: u8| b <= b' ' || b == 0x7f || matches!(b, b'"' | b',' | b';');
+        self.branch.is_none_or(|branch| !branch.bytes().any(breaks))
     }
 
     fn take(&mut self, name: &str, value: &'a str) {
@@ -224,9 +231,14 @@ impl<'a> Via<'a> {
         }
         let mut via = Self { transport, host, port, branch: None, rport: None, received: None, params };
         for (name, value) in params.iter() {
-            via.take(name, value.unwrap_or(""));
+            let value = value.unwrap_or("");
+            // Quotes in the middle: written again they would end somewhere else.
+            if name.contains('"') || has_bare_quote(value) {
+                return None;
+            }
+            via.take(name, value);
         }
-        Some(via)
+        via.can_be_returned().then_some(via)
     }
 
     /// Whether the branch is one of RFC 3261, which names the transaction alone (17.2.3).
@@ -246,6 +258,19 @@ impl<'a> Via<'a> {
         let port = self.rport.flatten().or(self.port).unwrap_or(5060);
         Some(SocketAddr::new(host, port))
     }
+}
+
+/// Whether a value without its own quotes has one that no backslash escapes (RFC 3261 25.1, quoted-string).
+fn has_bare_quote(value: &str) -> bool {
+    let mut bytes = value.bytes();
+    while let Some(b) = bytes.next() {
+        match b {
+            b'"' => return true,
+            b'\\' => _ = bytes.next(),
+            _ => {}
+        }
+    }
+    false
 }
 
 #[cfg(test)]

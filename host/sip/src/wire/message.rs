@@ -162,7 +162,7 @@ impl Message {
             }
         }
         // Every one must be readable (torture test 3.1.2.1), and the first must be there.
-        if self.header(Name::Via).is_none() || self.headers(Name::Via).any(|v| Via::parse(v).is_none()) {
+        if self.top_via().is_none() || self.headers(Name::Via).any(|v| Via::parse(v).is_none()) {
             return bad(Fault::Header, 400, "no readable Via");
         }
         match self.cseq() {
@@ -363,10 +363,12 @@ impl Message {
     }
 
     /// The media type of what the sender insists on (RFC 3261 20.11, RFC 5621 4) and that is none of `known`:
-    /// to be answered with 415.
+    /// to be answered with 415. Where the session's description is among the parts, parts that say nothing of how
+    /// they are to be handled are taken for optional, although the default is the contrary: the call would be lost
+    /// for what nobody needs.
     #[must_use]
     pub fn not_understood(&self, known: &[&str]) -> Option<&str> {
-        self.whole_body()?.not_understood(known, 0)
+        self.whole_body()?.not_understood(known, 0, self.has_sdp())
     }
 
     /// Expires in seconds; the largest number for anything beyond it, `None` if it is no number.

@@ -23,6 +23,8 @@ pub struct Part<'a> {
     pub disposition: Option<&'a str>,
     /// Whether it may be ignored by whoever does not understand it (`handling=optional`).
     pub optional: bool,
+    /// Whether its sender insists on it (`handling=required`), and does not only say nothing.
+    pub insisted: bool,
     /// It has a Content-Encoding, or a transfer encoding other than the bytes themselves.
     pub encoded: bool,
     /// The bytes.
@@ -46,6 +48,7 @@ impl<'a> Part<'a> {
             params: Params::new(params.unwrap_or("")),
             disposition: Some(trim(purpose)).filter(|p| !p.is_empty()),
             optional: handling.is_some_and(|h| h.eq_ignore_ascii_case("optional")),
+            insisted: handling.is_some_and(|h| h.eq_ignore_ascii_case("required")),
             encoded,
             bytes,
         }
@@ -101,9 +104,10 @@ impl<'a> Part<'a> {
 
     /// The media type of the first part that must be understood (RFC 3261 20.11: unless it says that it is
     /// optional) and is none of `known`, or is encoded, or for something else than the session. Of
-    /// alternatives one has to be understood. A multipart body without any part cannot be read at all.
-    pub(super) fn not_understood(&self, known: &[&str], depth: usize) -> Option<&'a str> {
-        if self.optional {
+    /// alternatives one has to be understood. A multipart body without any part cannot be read at all. With
+    /// `lenient` a part has to say that it is required: carriers add ISUP and locations and say nothing.
+    pub(super) fn not_understood(&self, known: &[&str], depth: usize, lenient: bool) -> Option<&'a str> {
+        if self.optional || lenient && depth > 0 && !self.insisted {
             return None;
         }
         if known.iter().any(|kind| self.is(kind)) && self.is_for_session() && !self.encoded {
@@ -112,7 +116,7 @@ impl<'a> Part<'a> {
         let Some(subtype) = self.multipart().filter(|_| depth < MAX_DEPTH) else {
             return Some(self.content_type);
         };
-        let mut judged = self.parts().map(|part| part.not_understood(known, depth + 1)).peekable();
+        let mut judged = self.parts().map(|part| part.not_understood(known, depth + 1, lenient)).peekable();
         if judged.peek().is_none() {
             return Some(self.content_type);
         }
