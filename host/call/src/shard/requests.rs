@@ -172,11 +172,11 @@ impl Core {
         match named.or(model.tenants.first()) {
             Some(tenant) => {
                 // With the algorithms that this tenant's phones are asked with.
-                let passwords = tenant.agents.iter().filter_map(|agent| match &agent.phone {
+                let mut passwords = tenant.agents.iter().filter_map(|agent| match &agent.phone {
                     Phone::Registered { password, .. } => Some(password.as_str()),
                     Phone::Address(_) => None,
                 });
-                let like = passwords.last().unwrap_or("");
+                let like = passwords.next().unwrap_or("");
                 _ = self.authorised(txn, request, &tenant.realm, None, like);
             }
             None => self.respond(txn, 404, &[]),

@@ -115,8 +115,9 @@ fn is_one_of(name: &str, names: &[&str]) -> bool {
 #[must_use]
 pub fn may_be_seen(name: &str, caller: &Caller) -> bool {
     let says_who = is_one_of(name, &OF_IDENTITY) || is_one_of(name, &OF_THE_USER) || is_one_of(name, &NAMES);
-    !(caller.withheld() && says_who && !is_one_of(name, &["Privacy"]))
-        && !(caller.privacy.history && is_one_of(name, &OF_HISTORY))
+    let who = caller.withheld() && says_who && !is_one_of(name, &["Privacy"]);
+    let history = caller.privacy.history && is_one_of(name, &OF_HISTORY);
+    !(who || history)
 }
 
 /// Whether a header of the caller's INVITE may be copied into one that leaves here.
