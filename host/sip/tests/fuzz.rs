@@ -158,6 +158,8 @@ fn a_thousand_mutations_of_each_corpus_break_no_promise() {
 )]
 fn mutations_for_as_long_as_asked() {
     let seconds: u64 = std::env::var("FUZZ_SECONDS").ok().and_then(|s| s.parse().ok()).unwrap_or(10);
+    let seed = std::env::var("FUZZ_SEED").ok().and_then(|s| s.parse().ok());
+    let seed = seed.unwrap_or_else(|| u64::from(std::process::id()));
     let only = std::env::var("FUZZ_TARGET").unwrap_or_default();
     let wanted = targets::ALL.iter().filter(|(name, _)| only.is_empty() || *name == only);
     let share = std::time::Duration::from_secs(seconds) / wanted.clone().count().max(1) as u32;
@@ -165,7 +167,6 @@ fn mutations_for_as_long_as_asked() {
     for (name, target) in wanted {
         let mut seeds = corpus(name);
         let begin = std::time::Instant::now();
-        let seed = begin.elapsed().as_nanos() as u64 ^ u64::from(std::process::id());
         let mut random = Random::seeded(seed);
         let mut count = 0_u64;
         while begin.elapsed() < share {
@@ -189,5 +190,5 @@ fn mutations_for_as_long_as_asked() {
         println!("{name}: {count} inputs");
         assert!(count > 0, "{name}: so many seconds are too few");
     }
-    assert!(broken.is_empty(), "{broken:?}");
+    assert!(broken.is_empty(), "FUZZ_SEED={seed}: {broken:?}");
 }

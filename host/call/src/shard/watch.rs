@@ -150,7 +150,7 @@ impl Core {
         let Some(watch) = self.watches.by_id.get(&id) else { return self.respond(txn, 481, &[]) };
         let (user, realm, who) = (watch.user.clone(), watch.realm.clone(), watch.who.clone());
         let model = self.model.clone();
-        let Some((_, password)) = trunk::phone_tenant(&model, &realm, &user) else {
+        let Some((tenant, password)) = trunk::phone_tenant(&model, &realm, &user) else {
             return self.respond(txn, 403, &[]);
         };
         if !self.authorised(txn, request, &realm, Some(&user), password) {
@@ -159,9 +159,10 @@ impl Core {
         let Some(expires_s) = self.granted(txn, request) else { return };
         self.endpoint.renew_subscription(self.now, txn, expires_s);
         self.pump();
-        // Asked again: the domain may have begun anew, or the agent be gone from the configuration.
-        let (tenant, agent) = who;
-        self.envelope(None, Vec::new(), ToDomain::Watch { tenant, agent, on: true });
+        if !tenant.agents.iter().any(|agent| agent.name == who.1) {
+            // A reload has removed the agent: nobody would ever say anything new.
+            return self.notify_watcher(id, "terminated;reason=noresource".to_owned(), None);
+        }
         self.keep_watch(id, expires_s);
         self.tell_watcher(id);
     }

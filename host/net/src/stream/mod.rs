@@ -56,10 +56,10 @@ const READ_A_TURN: usize = 64 * 1024;
 const READERS_A_TURN: usize = 64;
 /// How long a peer may take nothing of what waits for it.
 const STALL_MS: u64 = 30_000;
-/// When accepting failed for want of descriptors.
 /// Names from DNS that are kept for connections to come; when there are more all are forgotten, and the next
 /// resolution brings back what is needed.
 const MAX_RESOLVED: usize = 4_096;
+/// When accepting failed for want of descriptors.
 const ACCEPT_AGAIN_MS: u64 = 100;
 
 /// Why the connections wake up.

@@ -74,22 +74,28 @@ impl Gate {
         may && clean
     }
 
-    /// Looks at an answer that goes to somebody who is no trunk: who guesses passwords or numbers gets
-    /// one refusal after another.
-    pub fn answered(&self, now: Now, to: SocketAddr, bytes: &[u8]) {
+    /// What an answer says of whoever gets it: who guesses passwords or numbers gets one refusal after
+    /// another.
+    #[must_use]
+    pub fn offence(bytes: &[u8]) -> Option<What> {
         let offence = match bytes.get(8..11) {
             Some(b"403") => What::DigestFailed,
             Some(b"404") => What::UnknownTarget,
-            _ => return,
+            _ => return None,
         };
-        if bytes.starts_with(b"SIP/2.0 ") {
-            let _ = self.admit(now, to.ip(), offence);
+        bytes.starts_with(b"SIP/2.0 ").then_some(offence)
+    }
+
+    /// Looks at an answer that goes to somebody who is no trunk.
+    pub fn answered(&self, now: Now, to: SocketAddr, bytes: &[u8]) {
+        if let Some(offence) = Self::offence(bytes) {
+            self.note(now, to, offence);
         }
     }
 
-    /// Somebody asked for an address-of-record that nobody has; the answer does not say so.
-    pub fn stranger(&self, now: Now, from: SocketAddr) {
-        let _ = self.admit(now, from.ip(), What::UnknownTarget);
+    /// Remembers what somebody who is no trunk has done.
+    pub fn note(&self, now: Now, from: SocketAddr, offence: What) {
+        let _ = self.admit(now, from.ip(), offence);
     }
 
     fn admit(&self, now: Now, source: IpAddr, what: What) -> Verdict {

@@ -28,6 +28,7 @@ use cordboard_net::Clock;
 use cordboard_net::media::MediaHandle;
 use cordboard_net::stream::{self, Connections};
 use cordboard_net::udp::Port;
+use cordboard_sip::defence::What;
 use cordboard_sip::endpoint::{DialogRecord, Flow};
 use cordboard_sip::redirect::{Key, Plain, answer_503};
 use cordboard_sip::resolve::Target;
@@ -462,8 +463,10 @@ impl<P: Plugins> Loop<P> {
         for output in self.out.drain(..) {
             match output {
                 Output::Send { flow, bytes } => {
-                    if !self.shard.is_trunk(self.now, flow) {
-                        self.gate.answered(self.now, flow.remote, &bytes);
+                    if let Some(offence) = Gate::offence(&bytes)
+                        && !self.shard.is_trunk(self.now, flow)
+                    {
+                        self.gate.note(self.now, flow.remote, offence);
                     }
                     if let Some(now) = seen
                         && let Some((transport, local)) = self.sockets.address(flow.listener)
@@ -494,7 +497,7 @@ impl<P: Plugins> Loop<P> {
                 Output::Notice { well: true, text } => tracing::info!("{text}"),
                 Output::Notice { well: false, text } => tracing::warn!("{text}"),
                 Output::ToAddress(address) => self.sockets.expect_address(address),
-                Output::Stranger { remote } => self.gate.stranger(self.now, remote),
+                Output::Stranger { remote } => self.gate.note(self.now, remote, What::UnknownTarget),
                 Output::Gone { .. } => {}
             }
         }
