@@ -131,7 +131,6 @@ impl Core {
         true
     }
 
-    /// Whom an agent hands the caller on to may be somebody with a phone here: the domain knows where that is.
     /// The colleague whose phone a transfer rings. When the agent asked through us first (RFC 3891), the dialog that
     /// is to be replaced is ours, and no phone would know it: the call comes back here as it is written.
     fn rung_colleague(&self, call: &Call, uri: &str) -> Option<String> {
@@ -140,6 +139,7 @@ impl Core {
         self.colleague(call, uri).filter(|_| !ours)
     }
 
+    /// Whom an agent hands the caller on to may be somebody with a phone here: the domain knows where that is.
     fn locate(&mut self, call: &mut Call, uri: String) {
         let request = self.number();
         let user = self.rung_colleague(call, &uri);

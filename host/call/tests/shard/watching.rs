@@ -181,6 +181,21 @@ fn a_busy_lamp_is_lit_by_dialog_events() {
 }
 
 #[test]
+fn a_refresh_for_an_agent_whom_a_reload_has_removed_ends_the_subscription() {
+    let mut p = Watcher::new();
+    let ok = p.subscribe("alice", "", PRESENCE);
+    p.alice_is(Some(State::Ready));
+    p.take(200);
+    let mut without = model();
+    without.tenants.iter_mut().for_each(|t| t.agents.retain(|agent| &*agent.name != "alice"));
+    p.w.shard.configure(without.into(), std::sync::Arc::new(cordboard_call::shard::NoPrompts));
+    let tag = ok.to().unwrap().tag().unwrap().to_owned();
+    assert_eq!(p.subscribe("alice", &tag, PRESENCE).status(), 200);
+    assert_eq!(p.take(200).header(Name::SubscriptionState), Some("terminated;reason=noresource"));
+    p.over();
+}
+
+#[test]
 fn of_changes_that_wait_for_an_answer_the_newest_is_told() {
     let mut p = Watcher::new();
     p.subscribe("alice", "", PRESENCE);
