@@ -1,5 +1,7 @@
 //! What operators, desktops and the command line ask of a domain, and its answers.
 
+use std::sync::Arc;
+
 use cordboard_base::Id;
 use serde::{Deserialize, Serialize};
 
@@ -197,5 +199,5 @@ pub struct CallView {
     /// Attributes.
     pub attributes: Attributes,
     /// The last line of its timeline.
-    pub last: Option<Line>,
+    pub last: Option<Arc<Line>>,
 }

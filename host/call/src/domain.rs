@@ -122,7 +122,7 @@ pub enum Output {
         reply: Reply,
     },
     /// For whoever watches a call live: a line was added to its timeline.
-    Line(cordboard_base::Id, crate::timeline::Line),
+    Line(cordboard_base::Id, Arc<crate::timeline::Line>),
     /// A plugin failed and the default was taken.
     PolicyFault {
         /// The plugin's name.
@@ -280,6 +280,7 @@ impl Domain {
     /// Appends a line to a timeline and shows it to whoever watches.
     fn write(&mut self, out: &mut Vec<Output>, interaction: Id, line: Line, last: bool) {
         let Some(held) = self.interactions.get_mut(interaction) else { return };
+        let line = Arc::new(line);
         if held.write(line.clone(), last) {
             out.push(Output::Line(interaction, line));
         } else {
@@ -298,7 +299,7 @@ impl Domain {
             bus_seq: None,
             ticket: None,
             token: None,
-            detail,
+            detail: detail.into(),
         }
     }
 

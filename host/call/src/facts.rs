@@ -2,6 +2,7 @@
 //! policy loses no place. Each variant may only gain new siblings; a changed one gets a new name.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use cordboard_base::Id;
 use cordboard_sip::endpoint::DialogRecord;
@@ -147,7 +148,7 @@ pub enum Fact {
         expires_ms: i64,
     },
     /// An interaction is over; the record is whole.
-    Closed(Box<Record>),
+    Closed(Arc<Record>),
     /// A leg's dialog was confirmed (written by the shard).
     DialogUp {
         /// A name of the leg, unique in the shard's life.
@@ -240,7 +241,7 @@ pub struct Record {
     /// The first estimate of the wait, and what it then was, both in milliseconds.
     pub estimate_ms: Option<(u64, u64)>,
     /// The timeline.
-    pub lines: Vec<Line>,
+    pub lines: Vec<Arc<Line>>,
 }
 
 /// The detail record of an offer.

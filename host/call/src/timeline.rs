@@ -1,5 +1,8 @@
 //! The timeline of a call: one line a step of the eighteen, each with its evidence.
 
+use std::borrow::Cow;
+use std::sync::Arc;
+
 use cordboard_base::Id;
 use serde::{Deserialize, Serialize};
 
@@ -85,7 +88,7 @@ pub struct Line {
     /// Unix milliseconds.
     pub wall_ms: i64,
     /// Of the leg concerned.
-    pub call_id: Option<String>,
+    pub call_id: Option<Arc<str>>,
     /// Of the request concerned.
     pub cseq: Option<u32>,
     /// Of the message on the bus that carried the step.
@@ -95,5 +98,5 @@ pub struct Line {
     /// The offer.
     pub token: Option<Id>,
     /// For a person.
-    pub detail: String,
+    pub detail: Cow<'static, str>,
 }

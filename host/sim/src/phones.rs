@@ -165,7 +165,7 @@ impl Phones {
             }
             Act::Hold(..) => {}
             Act::Vanish(_) => {
-                if let Some(call_id) = self.endpoint.call_id(leg).map(str::to_owned) {
+                if let Some(call_id) = self.endpoint.call_id(leg).map(ToString::to_string) {
                     self.dark.insert(leg, call_id);
                     return true;
                 }

@@ -3,6 +3,8 @@
 //! Made by the endpoint's legs from an INVITE and its response; asked where the next request goes
 //! and whether a received one is in order. Sends nothing, knows no transaction and no time.
 
+use std::sync::Arc;
+
 use crate::transport::Hop;
 use crate::wire::{Message, Name, NameAddr, Uri};
 
@@ -10,7 +12,7 @@ use crate::wire::{Message, Name, NameAddr, Uri};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Dialog {
     /// Call-ID.
-    pub call_id: Box<str>,
+    pub call_id: Arc<str>,
     /// Our From (in requests that we send), whole, with our tag.
     pub local: Box<str>,
     /// Our To in requests that we send: the other side, whole, with its tag.
@@ -43,14 +45,20 @@ impl Dialog {
     ///
     /// `fallback_target` stands in for a Contact that is missing from the response.
     #[must_use]
-    pub fn caller(local: &str, invite_cseq: u32, response: &Message, fallback_target: &str) -> Self {
+    pub fn caller(
+        call_id: &Arc<str>,
+        local: &str,
+        invite_cseq: u32,
+        response: &Message,
+        fallback_target: &str,
+    ) -> Self {
         // "The route set MUST be set to the list of URIs in the Record-Route header field from the
         // response, taken in reverse order and preserving all URI parameters."
         let mut routes: Vec<Box<str>> = response.headers(Name::RecordRoute).map(Into::into).collect();
         routes.reverse();
         let to = response.header(Name::To).unwrap_or("");
         Self {
-            call_id: response.call_id().into(),
+            call_id: call_id.clone(),
             local: local.into(),
             remote: to.into(),
             remote_tag: NameAddr::parse(to).and_then(|a| a.tag()).unwrap_or("").into(),
@@ -64,7 +72,7 @@ impl Dialog {
 
     /// The callee's dialog, from the INVITE and the To tag that we answer with (12.1.1).
     #[must_use]
-    pub fn callee(invite: &Message, local_tag: &str) -> Self {
+    pub fn callee(call_id: &Arc<str>, invite: &Message, local_tag: &str) -> Self {
         let to = invite.header(Name::To).unwrap_or("");
         let from = invite.header(Name::From).unwrap_or("");
         let from_addr = NameAddr::parse(from);
@@ -74,7 +82,7 @@ impl Dialog {
             None => format!("<sip:invalid>;tag={local_tag}"),
         };
         Self {
-            call_id: invite.call_id().into(),
+            call_id: call_id.clone(),
             local: local.into(),
             remote: from.into(),
             remote_tag: from_addr.and_then(|a| a.tag()).unwrap_or("").into(),
@@ -172,7 +180,7 @@ Contact: <sip:a@192.0.2.1:5062>
 
     #[test]
     fn the_callee_takes_routes_in_order_and_the_caller_reversed() {
-        let callee = Dialog::callee(&message(INVITE), "bb");
+        let callee = Dialog::callee(&"c1".into(), &message(INVITE), "bb");
         assert_eq!(callee.path().routes, ["<sip:192.0.2.8;lr>", "<sip:192.0.2.9;lr;x=1>"]);
         assert_eq!(callee.path().hop, hop("192.0.2.8:5060"));
         assert_eq!((&*callee.local, &*callee.remote_tag), ("<sip:b@y>;tag=bb", "aa"));
@@ -187,7 +195,7 @@ CSeq: 7 INVITE
 Contact: <sip:b@192.0.2.2:5064>
 ",
         );
-        let caller = Dialog::caller("A <sip:a@x>;tag=aa", 7, &response, "sip:b@y");
+        let caller = Dialog::caller(&"c1".into(), "A <sip:a@x>;tag=aa", 7, &response, "sip:b@y");
         assert_eq!(caller.path().routes, ["<sip:192.0.2.9;lr;x=1>", "<sip:192.0.2.8;lr>"]);
         assert_eq!((caller.path().uri, &*caller.remote_tag), ("sip:b@192.0.2.2:5064", "bb"));
     }
@@ -203,7 +211,7 @@ Contact: <sip:b@192.0.2.2:5064>
 
     #[test]
     fn numbers_may_stay_or_rise_but_never_fall() {
-        let mut d = Dialog::callee(&message(INVITE), "bb");
+        let mut d = Dialog::callee(&"c1".into(), &message(INVITE), "bb");
         assert!(d.accept_cseq(8) && d.accept_cseq(8) && d.accept_cseq(100));
         assert!(!d.accept_cseq(99));
         assert_eq!(d.remote_cseq, Some(100));
@@ -212,7 +220,7 @@ Contact: <sip:b@192.0.2.2:5064>
 
     #[test]
     fn a_new_contact_moves_the_target() {
-        let mut d = Dialog::callee(&message(INVITE), "bb");
+        let mut d = Dialog::callee(&"c1".into(), &message(INVITE), "bb");
         d.refresh_target(&message(&INVITE.replace("5062", "5099")));
         assert_eq!(d.path().hop, hop("192.0.2.8:5060"));
         assert_eq!(&*d.target, "sip:a@192.0.2.1:5099");

@@ -258,9 +258,9 @@ fn records_are_listed_filtered_paged_exported_and_retained() {
     let path = folder.path().join("x.db");
     let (journal, running, _) =
         Journal::open(quiet(&path), |_: cordboard_store::journal::Committed<u64>| {}).unwrap();
-    let facts = (1..=10).map(|n| Fact::Closed(Box::new(record(n)))).collect();
+    let facts = (1..=10).map(|n| Fact::Closed(Arc::new(record(n)))).collect();
     journal.submit(batch(facts, vec![], 0)).unwrap();
-    journal.submit(batch(vec![Fact::Closed(Box::new(record(10)))], vec![], 0)).unwrap();
+    journal.submit(batch(vec![Fact::Closed(Arc::new(record(10)))], vec![], 0)).unwrap();
     running.stop();
     let records = Records::open(&path).unwrap();
     assert_eq!(records.get(Id(3)).unwrap(), Some(record(3)));
@@ -303,7 +303,7 @@ fn retention_goes_on_in_steps_until_nothing_old_is_left() {
     let path = folder.path().join("x.db");
     let (released, done) = mpsc::channel();
     let (journal, running, _) = Journal::open(quiet(&path), move |c| released.send(c.held).unwrap()).unwrap();
-    let facts = (1..=12_000).map(|n| Fact::Closed(Box::new(record(n)))).collect();
+    let facts = (1..=12_000).map(|n| Fact::Closed(Arc::new(record(n)))).collect();
     journal.submit(batch(facts, vec![], 0)).unwrap();
     done.recv().unwrap();
     let before = journal.stats().commits.load(Relaxed);

@@ -6,6 +6,7 @@
 pub mod cause;
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use cordboard_media::control::{self, Law};
 use cordboard_sip::endpoint::LegId;
@@ -26,8 +27,8 @@ pub struct Party {
     pub offer: Option<Box<Session>>,
     /// What was agreed last.
     pub agreed: Option<Agreed>,
-    /// The last session description that we sent, for a side that asks us to repeat it.
-    pub said: Option<Box<str>>,
+    /// Our answer until the final response has gone, which repeats that of a provisional one.
+    pub said: Option<Arc<str>>,
     /// Of our session descriptions (RFC 4566 5.2).
     session_id: u64,
     version: u64,
@@ -84,9 +85,7 @@ impl Party {
     /// Our offer, once the media leg is open.
     pub fn make_offer(&mut self, codecs: &[Codec], direction: Direction) -> Option<String> {
         let local = self.local()?;
-        let text = sdp::offer(&local, codecs, direction);
-        self.said = Some(text.as_str().into());
-        Some(text)
+        Some(sdp::offer(&local, codecs, direction))
     }
 
     /// Our answer to `offer`, and what it means for the media leg.

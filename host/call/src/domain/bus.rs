@@ -1,5 +1,7 @@
 //! What shards say: idempotency, the life of interactions, phones, and what the others handle.
 
+use std::sync::Arc;
+
 use cordboard_base::Id;
 
 use super::{AgentRef, Domain, Output, bug};
@@ -196,6 +198,7 @@ impl Domain {
             call_id: &call_id,
             attributes: &call.4,
         };
+        let at: Arc<str> = call_id.as_str().into();
         for (kind, step, detail) in [
             ("call.new", Step::CtiTold, format!("call.new from {} to {}", call.1, call.3)),
             ("interaction.created", Step::InteractionCreated, format!("{} attributes", call.4.len())),
@@ -203,7 +206,7 @@ impl Domain {
             self.event(out, tenant, Subject::Interaction(id), kind, &data);
             let mut line = self.line(step, detail);
             line.bus_seq = Some(from.seq);
-            line.call_id = Some(call_id.clone());
+            line.call_id = Some(at.clone());
             self.write(out, id, line, false);
         }
     }
@@ -303,7 +306,7 @@ impl Domain {
         let at = out.len();
         self.event(out, tenant, Subject::Interaction(id), "call.ended", &data);
         self.totals.facts += 1;
-        out.insert(at, Output::Fact(Fact::Closed(Box::new(record))));
+        out.insert(at, Output::Fact(Fact::Closed(Arc::new(record))));
     }
 
     /// The calls of a shard's former lives are dead.

@@ -4,6 +4,7 @@
 //! callers who call back, agents are free in the state they had asked for, and phones stay bound.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use cordboard_base::Id;
 
@@ -190,7 +191,7 @@ impl Domain {
             lines: Vec::new(),
         };
         let talked_ms = record.talked_ms;
-        self.fact(out, Fact::Closed(Box::new(record.clone())));
+        self.fact(out, Fact::Closed(Arc::new(record.clone())));
         if let Some(slot) = self.tenant_slots.get(&call.tenant).copied() {
             self.tell_lost(slot, id, &record, place, out);
             let data = data::Ended {

@@ -6,6 +6,7 @@
 pub(crate) mod qualify;
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use cordboard_base::{Id, Map, Set};
 
@@ -44,7 +45,7 @@ pub(crate) struct Interaction {
     pub(crate) shard_epoch: u64,
     pub(crate) attributes: Attributes,
     pub(crate) offers: Vec<OfferRecord>,
-    pub(crate) lines: Vec<Line>,
+    pub(crate) lines: Vec<Arc<Line>>,
     /// What each enqueue was answered.
     pub(crate) enqueues: Vec<(u32, Result<Place, Refusal>)>,
     /// The live place.
@@ -125,7 +126,7 @@ impl Interaction {
     }
 
     /// Writes a line, if there is room; `last` may use the place that is kept for the end.
-    pub(crate) fn write(&mut self, line: Line, last: bool) -> bool {
+    pub(crate) fn write(&mut self, line: Arc<Line>, last: bool) -> bool {
         let room = self.lines.len() < if last { MAX_LINES } else { MAX_LINES - 1 };
         if room {
             self.lines.push(line);
@@ -193,7 +194,8 @@ impl Interaction {
 /// The live interactions, and a bounded memory of those that have ended.
 #[derive(Debug, Default)]
 pub(crate) struct Interactions {
-    live: Map<Id, Interaction>,
+    // Boxed: a table has room for more than it holds.
+    live: Map<Id, Box<Interaction>>,
     ended: Set<Id>,
     ended_order: VecDeque<Id>,
 }
@@ -205,15 +207,15 @@ impl Interactions {
     }
 
     pub(crate) fn insert(&mut self, id: Id, interaction: Interaction) {
-        self.live.insert(id, interaction);
+        self.live.insert(id, Box::new(interaction));
     }
 
     pub(crate) fn get(&self, id: Id) -> Option<&Interaction> {
-        self.live.get(&id)
+        self.live.get(&id).map(|i| &**i)
     }
 
     pub(crate) fn get_mut(&mut self, id: Id) -> Option<&mut Interaction> {
-        self.live.get_mut(&id)
+        self.live.get_mut(&id).map(|i| &mut **i)
     }
 
     /// Takes one out for its close.
@@ -227,11 +229,11 @@ impl Interactions {
         {
             self.ended.remove(&oldest);
         }
-        Some(interaction)
+        Some(*interaction)
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&Id, &Interaction)> {
-        self.live.iter()
+        self.live.iter().map(|(id, i)| (id, &**i))
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -272,7 +274,7 @@ mod tests {
     #[test]
     fn a_timeline_always_has_room_for_its_end() {
         let mut i = interaction();
-        let line = Line {
+        let line = Arc::new(Line {
             step: Step::After,
             mono_ns: 0,
             wall_ms: 0,
@@ -281,8 +283,8 @@ mod tests {
             bus_seq: None,
             ticket: None,
             token: None,
-            detail: String::new(),
-        };
+            detail: "".into(),
+        });
         let written = (0..2 * MAX_LINES).filter(|_| i.write(line.clone(), false)).count();
         assert_eq!(written, MAX_LINES - 1);
         assert!(i.write(line.clone(), true) && !i.write(line, true));

@@ -70,6 +70,7 @@ impl Shard {
         let (passages, verdict) =
             Passages::of(request, &core.passages, tenant, &admitted.called, diversions.count());
         let interaction = cordboard_base::Id::new(core.now, &mut core.random);
+        let call_id = core.endpoint.call_id(leg).cloned().unwrap_or_else(|| request.call_id().into());
         let call = entry.insert(Box::new(Call {
             key,
             interaction,
@@ -85,7 +86,7 @@ impl Shard {
             diversions,
             passages,
             called: admitted.called,
-            call_id: request.call_id().to_owned(),
+            call_id: call_id.clone(),
             brought,
             hops: request.max_forwards().unwrap_or(70).saturating_sub(1).min(70),
             answered: false,
@@ -112,7 +113,7 @@ impl Shard {
         }));
         core.totals.calls += 1;
         core.interactions.insert(interaction, key);
-        core.call_ids.insert(request.call_id().to_owned(), key);
+        core.call_ids.insert(call_id, key);
         core.admitted(call, request, verdict);
         if call.gone {
             self.calls.remove(key.slot as usize);
@@ -158,8 +159,9 @@ impl Core {
             if call.number.is_empty() { "(withheld)" } else { &call.number },
             call.called
         );
+        let call_id = call.call_id.clone();
         let line = self.line(call, Step::NewCall, detail);
-        line.call_id = Some(request.call_id().to_owned());
+        line.call_id = Some(call_id);
         line.cseq = request.cseq().map(|(n, _)| n);
         let new = CallNew {
             tenant: call.tenant().name.clone(),
@@ -215,12 +217,13 @@ impl Core {
 
     /// Steps 3 and 4, told by the redirect role.
     pub(super) fn note_lines(&mut self, call: &mut Call, note: Note) {
+        let call_id = call.call_id.clone();
         for (step, at, detail) in [
-            (Step::InviteToRedirect, note.invite_at, String::new()),
-            (Step::Redirected, note.answered_at, note.contacts.join(", ")),
+            (Step::InviteToRedirect, note.invite_at, "".into()),
+            (Step::Redirected, note.answered_at, note.contacts.join(", ").into()),
         ] {
             let line = self.line_at(call, at, step, detail);
-            line.call_id = Some(note.call_id.clone());
+            line.call_id = Some(call_id.clone());
             line.cseq = Some(note.cseq);
         }
     }

@@ -88,7 +88,7 @@ pub(super) struct Call {
     /// The numbers that it was dialled to before.
     pub(super) diversions: Diversions,
     pub(super) called: String,
-    pub(super) call_id: String,
+    pub(super) call_id: Arc<str>,
     /// Headers of the caller's INVITE for calls that leave by a trunk that copies them.
     pub(super) brought: Attributes,
     /// Its ways through here, this one included.
@@ -109,8 +109,9 @@ pub(super) struct Call {
     pub(super) asked: String,
     pub(super) place: Option<Place>,
     pub(super) round: Option<Round>,
-    pub(super) talk: Option<Talk>,
-    pub(super) dial: Option<Dial>,
+    // Boxed, as most of a call's life has none of them.
+    pub(super) talk: Option<Box<Talk>>,
+    pub(super) dial: Option<Box<Dial>>,
     /// The dialled party is who an agent hands the caller on to.
     pub(super) transfer: Option<Transfer>,
     /// The last conversation's ticket and outcome, for a script that asks late.
@@ -122,7 +123,7 @@ pub(super) struct Call {
     /// Why the leg that has just ended did so, for the other one.
     pub(super) said: Option<Said>,
     /// How it ended; told to the domain when nothing more can be added.
-    pub(super) ended: Option<CallEnded>,
+    pub(super) ended: Option<Box<CallEnded>>,
     /// Nothing is left of it: it leaves the slab.
     pub(super) gone: bool,
 }

@@ -3,6 +3,7 @@
 //!
 //! Used by the shard's own modules alone. Knows calls by their key and never looks into the slab.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -69,7 +70,7 @@ pub(super) struct Core {
     pub(super) tokens: Map<Id, CallKey>,
     pub(super) interactions: Map<Id, CallKey>,
     pub(super) asks: Map<u64, CallKey>,
-    pub(super) call_ids: Map<String, CallKey>,
+    pub(super) call_ids: Map<Arc<str>, CallKey>,
     pub(super) registers: Map<u64, (TxnId, TimerId)>,
     /// Probes without an answer, by their numbers.
     pub(super) probes: Map<u64, LegId>,
@@ -286,7 +287,7 @@ impl Core {
         &mut self,
         call: &'c mut Call,
         step: Step,
-        detail: impl Into<String>,
+        detail: impl Into<Cow<'static, str>>,
     ) -> &'c mut Line {
         let at = (self.now.mono_ns, self.now.wall_ms);
         self.line_at(call, at, step, detail.into())
@@ -297,7 +298,7 @@ impl Core {
         call: &'c mut Call,
         (mono_ns, wall_ms): (u64, i64),
         step: Step,
-        detail: String,
+        detail: Cow<'static, str>,
     ) -> &'c mut Line {
         if call.lines.is_empty() {
             self.dirty.push(call.key);
@@ -324,9 +325,9 @@ impl Core {
         call: &'c mut Call,
         leg: Option<LegId>,
         step: Step,
-        detail: impl Into<String>,
+        detail: impl Into<Cow<'static, str>>,
     ) -> &'c mut Line {
-        let call_id = leg.and_then(|leg| self.endpoint.call_id(leg)).map(str::to_owned);
+        let call_id = leg.and_then(|leg| self.endpoint.call_id(leg)).cloned();
         let cseq = leg.and_then(|leg| self.endpoint.cseq(leg));
         let line = self.line(call, step, detail);
         line.call_id = call_id;

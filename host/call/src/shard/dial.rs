@@ -53,7 +53,7 @@ impl Core {
             (false, true) => Some(Why::Unconditional),
             (false, false) => None,
         };
-        call.dial = Some(Dial {
+        call.dial = Some(Box::new(Dial {
             party,
             address,
             ring_timeout_ms,
@@ -64,7 +64,7 @@ impl Core {
             early: false,
             hunt,
             ring_only: false,
-        });
+        }));
         self.arm(call, Wake::Ring, ring_timeout_ms);
         if call.answered {
             // ETSI TR 101 041: the ringing tone of most of Europe, 425 Hz, one second in five.
@@ -421,6 +421,9 @@ impl Core {
         let media = dial.party.media;
         if let Some((trunk, uri)) = dial.hunt.at.clone().zip(dial.hunt.tried.clone()) {
             self.trunk_met(&trunk, &uri, 200, None);
+        }
+        if let Some(dial) = &mut call.dial {
+            dial.hunt.found();
         }
         if let (Some(leg), Some(remote)) = (media, remote) {
             self.media(Command::Remote { leg, remote });

@@ -39,7 +39,7 @@ impl Core {
         let mut end = ended(cause, by, text, status);
         end.answered = call.answered;
         end.duration_ms = elapsed_ms(call.began, self.now);
-        call.ended = Some(end);
+        call.ended = Some(Box::new(end));
         // Why one side has hung up is said to the other; what a script or an operator does is their own.
         let said = call.said.take().filter(|_| !matches!(by, "script" | "operator")).unwrap_or_default();
         let reason = said.in_request(cause, text);
@@ -145,9 +145,9 @@ impl Core {
         self.line(call, Step::After, detail);
         #[cfg(feature = "seeded-bugs")]
         if self.bugs.call_ended_twice {
-            self.tell(call, ToDomain::CallEnded(end.clone()));
+            self.tell(call, ToDomain::CallEnded((*end).clone()));
         }
-        self.tell(call, ToDomain::CallEnded(end));
+        self.tell(call, ToDomain::CallEnded(*end));
         let trunk = call.trunk().name.clone();
         self.admission.release(&trunk);
         self.interactions.remove(&call.interaction);

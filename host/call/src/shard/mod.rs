@@ -454,7 +454,7 @@ impl Shard {
                 }
             }
             Input::Script(script, from) => self.script(script, from),
-            Input::Redirected(note) => match self.core.call_ids.get(&note.call_id).copied() {
+            Input::Redirected(note) => match self.core.call_ids.get(note.call_id.as_str()).copied() {
                 Some(key) => self.with(key, |core, call| core.note_lines(call, note)),
                 None => self.core.keep_note(note),
             },

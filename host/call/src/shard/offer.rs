@@ -251,7 +251,7 @@ impl Core {
             place.state = TicketState::Taken;
         }
         self.watch(&ring.party, call.model.limits.rtp_silence_ms);
-        call.talk = Some(Talk {
+        call.talk = Some(Box::new(Talk {
             token: ring.token,
             ticket,
             agent: ring.agent,
@@ -259,7 +259,7 @@ impl Core {
             since: self.now,
             lease_ms,
             held: false,
-        });
+        }));
         self.arm(call, Wake::Renew, (lease_ms / 3).max(1));
         self.taken(call, ticket);
         if !call.answered {
@@ -268,7 +268,7 @@ impl Core {
         }
     }
 
-    fn stop_ring_timer(&mut self, call: &mut Call, token: Id, how: &str) {
+    fn stop_ring_timer(&mut self, call: &mut Call, token: Id, how: &'static str) {
         #[cfg(feature = "seeded-bugs")]
         if self.bugs.ring_timer_leaked {
             return;
@@ -493,7 +493,7 @@ impl Core {
         }
     }
 
-    pub(super) fn agent_vanished(&mut self, call: &mut Call, why: &str) {
+    pub(super) fn agent_vanished(&mut self, call: &mut Call, why: &'static str) {
         self.totals.agents_vanished += 1;
         self.line(call, Step::After, why);
         self.talk_ends(call, TalkEnd::AgentVanished, "Q.850;cause=41");

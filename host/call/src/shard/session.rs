@@ -1,6 +1,8 @@
 //! The caller's leg and whatever it is joined to: answers, offers, hold, music, and what the media
 //! plane reports.
 
+use std::sync::Arc;
+
 use cordboard_media::control::{Command, Event, Item};
 use cordboard_sip::endpoint::LegId;
 use cordboard_sip::sdp::{Direction, Session};
@@ -40,6 +42,8 @@ impl Core {
             match self.caller_sdp(call) {
                 Ok(sdp) => {
                     call.answered = true;
+                    // From here on the endpoint alone has to know it.
+                    call.caller.said = None;
                     self.answer(leg, Some(&sdp));
                 }
                 Err(status) => return self.finish_with(call, 65, "host", "no codec in common", status),
@@ -122,7 +126,7 @@ impl Core {
     }
 
     /// Our answer to the caller's offer: made once, and repeated in the 200 after early media.
-    pub(super) fn caller_sdp(&mut self, call: &mut Call) -> Result<Box<str>, u16> {
+    pub(super) fn caller_sdp(&mut self, call: &mut Call) -> Result<Arc<str>, u16> {
         if let Some(offer) = call.caller.offer.take() {
             let codecs = call.trunk().codecs.clone();
             let codecs = if codecs.is_empty() { BOTH } else { &codecs };
@@ -299,7 +303,7 @@ impl Core {
     }
 
     /// Line 13, at the first sound of a wait.
-    pub(super) fn music_line(&mut self, call: &mut Call, what: &str) {
+    pub(super) fn music_line(&mut self, call: &mut Call, what: &'static str) {
         let Some(place) = call.place.as_mut().filter(|p| !p.heard) else { return };
         place.heard = true;
         let ticket = place.ticket;

@@ -252,7 +252,7 @@ impl Core {
     pub(super) fn enqueue(&mut self, call: &mut Call, workgroup: String, request: QueueRequest) {
         call.enqueues += 1;
         let key = call.enqueues;
-        self.line(call, Step::SentToWorkgroup, workgroup.as_str());
+        self.line(call, Step::SentToWorkgroup, workgroup.clone());
         call.asked.clone_from(&workgroup);
         self.tell(call, ToDomain::Enqueue { key, workgroup, request });
     }

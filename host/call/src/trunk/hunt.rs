@@ -60,7 +60,7 @@ impl Target {
 }
 
 /// The ways that one call may still take.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Hunt {
     /// Not entered yet.
     pub trunks: VecDeque<Name>,
@@ -91,18 +91,7 @@ impl Hunt {
             Target::Uri(uri) => (VecDeque::new(), VecDeque::from([uri]), None),
             Target::Trunks { trunks, number } => (trunks.into(), VecDeque::new(), number),
         };
-        Self {
-            trunks,
-            number: number.unwrap_or_else(|| dialled.to_owned()),
-            at: None,
-            left,
-            tried: None,
-            addresses: VecDeque::new(),
-            waiting: None,
-            attempts: 0,
-            failure: None,
-            said: None,
-        }
+        Self { trunks, number: number.unwrap_or_else(|| dialled.to_owned()), left, ..Self::default() }
     }
 
     /// The next destination of the trunk that it is at.
@@ -121,6 +110,12 @@ impl Hunt {
         let next = self.addresses.pop_front()?;
         self.attempts += 1;
         Some(next)
+    }
+
+    /// It has found one: only the trunk that counts the call matters from here on.
+    pub fn found(&mut self) {
+        let at = self.at.take();
+        *self = Self { at, ..Self::default() };
     }
 
     /// Whether there is anything left to try.

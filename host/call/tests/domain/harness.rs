@@ -137,7 +137,7 @@ impl World {
                 Output::Bus(shard, _) => panic!("nobody is shard {shard}"),
                 Output::Event(event) => self.events.push(event.clone()),
                 Output::Reply { reply, .. } => self.replies.push(reply.clone()),
-                Output::Line(id, line) => self.lines.entry(*id).or_default().push(line.clone()),
+                Output::Line(id, line) => self.lines.entry(*id).or_default().push((**line).clone()),
                 Output::PolicyFault { .. } => {}
             }
             self.last.push(output);
@@ -339,6 +339,6 @@ pub(crate) fn line(step: Step) -> Line {
         bus_seq: None,
         ticket: None,
         token: None,
-        detail: String::new(),
+        detail: "".into(),
     }
 }

@@ -42,12 +42,12 @@ impl LineView {
             wall_ms: line.wall_ms,
             mono_ns: line.mono_ns,
             after_ms: (line.mono_ns as f64 - first_ns as f64) / 1e6,
-            call_id: line.call_id.clone(),
+            call_id: line.call_id.as_deref().map(str::to_owned),
             cseq: line.cseq,
             bus_seq: line.bus_seq,
             ticket: line.ticket.map(|id: Id| id.to_string()),
             token: line.token.map(|id: Id| id.to_string()),
-            detail: line.detail.clone(),
+            detail: line.detail.clone().into_owned(),
         }
     }
 }

@@ -213,7 +213,7 @@ impl<P: Policies> Loop<P> {
                 Output::Reply { request, reply } => batch.held.push(Told::Reply(request, Box::new(reply))),
                 Output::Line(interaction, line) => {
                     if self.releaser.is_watched() {
-                        batch.held.push(Told::Line(interaction, Box::new(line)));
+                        batch.held.push(Told::Line(interaction, line));
                     }
                 }
                 Output::PolicyFault { plugin, fault } => {

@@ -31,9 +31,9 @@ pub enum Told {
     /// To whoever asked.
     Reply(u64, Box<Reply>),
     /// To whoever watches.
-    Line(Id, Box<Line>),
+    Line(Id, Arc<Line>),
     /// A record is whole.
-    Closed(Box<Record>),
+    Closed(Arc<Record>),
 }
 
 /// What a watcher hears.
@@ -131,12 +131,12 @@ impl Releaser {
                     }
                 }
                 Told::Line(interaction, line) => {
-                    let _ = self.watchers.send(Watched::Line(interaction, Arc::from(line)));
+                    let _ = self.watchers.send(Watched::Line(interaction, line));
                 }
                 Told::Closed(record) => {
                     self.closed.fetch_add(1, Relaxed);
                     if self.is_watched() {
-                        let _ = self.watchers.send(Watched::Closed(Arc::from(record)));
+                        let _ = self.watchers.send(Watched::Closed(record));
                     }
                 }
             }

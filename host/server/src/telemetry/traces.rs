@@ -267,7 +267,7 @@ mod tests {
             waited_ms: 0,
             talked_ms: 0,
             estimate_ms: None,
-            lines: vec![line(Step::NewCall, 5_000_000), line(Step::CtiTold, 6_500_000)],
+            lines: vec![line(Step::NewCall, 5_000_000).into(), line(Step::CtiTold, 6_500_000).into()],
         };
         let spans = spans_of(&record);
         assert_eq!(spans.len(), 3);

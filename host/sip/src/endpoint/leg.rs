@@ -24,6 +24,7 @@
 //! do alone (`Owner::Nobody`).
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use cordboard_base::TimerId;
 use smallvec::SmallVec;
@@ -41,7 +42,7 @@ use crate::wire::Message;
 pub(super) struct Leg {
     /// Our tag.
     pub(super) tag: Box<str>,
-    pub(super) call_id: Box<str>,
+    pub(super) call_id: Arc<str>,
     /// The CSeq number of the INVITE that made it.
     pub(super) invite_cseq: u32,
     /// We placed the call: our tag is in From, and the Call-ID is ours for 14.1.
@@ -49,7 +50,7 @@ pub(super) struct Leg {
     /// Where it was last heard: the connection that the dialog lives on, and the way when the remote target
     /// is a name.
     pub(super) peer: Flow,
-    pub(super) auth: Option<Auth>,
+    pub(super) auth: Option<Box<Auth>>,
     /// From the INVITE on for a callee, from the 2xx on for a caller.
     pub(super) dialog: Option<Dialog>,
     pub(super) ours: Option<OurOffer>,

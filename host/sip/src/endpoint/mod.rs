@@ -29,6 +29,8 @@ mod types;
 mod uac;
 mod uas;
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use cordboard_base::{Map, Now, Random};
 
@@ -277,8 +279,8 @@ impl Endpoint {
 
     /// The Call-ID of a leg, incoming or outgoing, from its first message on.
     #[must_use]
-    pub fn call_id(&self, leg: LegId) -> Option<&str> {
-        self.legs.get(leg.0).map(|l| &*l.call_id)
+    pub fn call_id(&self, leg: LegId) -> Option<&Arc<str>> {
+        self.legs.get(leg.0).map(|l| &l.call_id)
     }
 
     /// The CSeq of the leg's INVITE, incoming or outgoing.

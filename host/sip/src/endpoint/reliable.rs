@@ -241,7 +241,7 @@ impl Endpoint {
             }
             None if calling.early.len() >= MAX_EARLY => return true,
             None => {
-                let dialog = Dialog::caller(&local, cseq, response, &uri);
+                let dialog = Dialog::caller(&leg.call_id, &local, cseq, response, &uri);
                 calling.early.push(Early { dialog, rseq, answered: false });
                 calling.early.len() - 1
             }

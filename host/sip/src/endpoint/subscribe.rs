@@ -56,7 +56,7 @@ impl Endpoint {
         if let Some(txn) = self.txns.get_mut(txn_id) {
             txn.to_tag = tag.clone();
         }
-        let dialog = Dialog::callee(&request, &tag);
+        let dialog = Dialog::callee(&request.call_id().into(), &request, &tag);
         let subscription = Subscription { dialog, tag, peer, busy: false, next: None };
         self.subscriptions.insert(number, subscription);
         self.grant(now, txn_id, expires_s);

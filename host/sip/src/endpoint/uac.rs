@@ -2,6 +2,7 @@
 //! and redirects (RFC 3261 8.1.3, 9.1, 13.2, 22).
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use cordboard_base::{Now, ms};
@@ -58,9 +59,9 @@ impl Endpoint {
             .map_err(|_| Full::NoDestination)?;
         let leg_id = self.legs.next_id();
         let tag = self.core.mint("", leg_id);
-        let call_id: Box<str> = match &invite.call_id {
+        let call_id: Arc<str> = match &invite.call_id {
             Some(id) => id.as_str().into(),
-            None => self.core.mint_call_id(),
+            None => self.core.mint_call_id().into(),
         };
         let expires_s = self.core.config.session_expires_s;
         let txn = self.txns.start_client(
@@ -112,7 +113,7 @@ impl Endpoint {
             invite_cseq: 1,
             caller: true,
             peer,
-            auth: invite.credentials.map(Auth::from),
+            auth: invite.credentials.map(|c| Box::new(Auth::from(c))),
             dialog: None,
             ours: None,
             theirs: None,
@@ -205,7 +206,7 @@ impl Endpoint {
             // 13.2.2.4: the 2xx of another fork, after the first one was taken.
             _ => return self.hang_up_stranger(now, txn_id, response),
         };
-        let mut dialog = Dialog::caller(&local, leg.invite_cseq, response, &uri);
+        let mut dialog = Dialog::caller(&leg.call_id, &local, leg.invite_cseq, response, &uri);
         if let Some(early) = early {
             // 13.2.2.4: the route set is computed anew; the numbers go on.
             dialog.local_cseq = early.dialog.local_cseq;
@@ -241,7 +242,7 @@ impl Endpoint {
         let Some(txn) = self.txns.get_mut(txn_id) else { return };
         let (uri, local) = dialog_parts(txn);
         let cseq = response.cseq().map_or(1, |(n, _)| n);
-        let mut dialog = Dialog::caller(&local, cseq, response, &uri);
+        let mut dialog = Dialog::caller(&response.call_id().into(), &local, cseq, response, &uri);
         let flow = self.core.flow_in_dialog(txn.flow, &dialog.path());
         acknowledge(&mut self.core, txn, &dialog, flow, cseq, None);
         self.send_bye_of(now, &mut dialog, flow, Owner::Nobody, None);

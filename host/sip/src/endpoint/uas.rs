@@ -1,5 +1,7 @@
 //! Calls that come in: INVITE, our responses to it, CANCEL, and the ACK (RFC 3261 8.2, 9.2, 13.3).
 
+use std::sync::Arc;
+
 use cordboard_base::{Now, TimerId, secs};
 
 use super::Endpoint;
@@ -27,13 +29,14 @@ impl Endpoint {
         let Ok(replaces) = self.replaced(now, txn_id, request) else { return };
         let leg_id = self.legs.next_id();
         let tag = self.core.mint("", leg_id);
-        let dialog = Dialog::callee(request, &tag);
+        let call_id: Arc<str> = request.call_id().into();
+        let dialog = Dialog::callee(&call_id, request, &tag);
         let Some(txn) = self.txns.get_mut(txn_id) else { return };
         txn.owner = Owner::Leg(leg_id);
         txn.to_tag = tag.clone();
         self.legs.insert(Leg {
             tag,
-            call_id: request.call_id().into(),
+            call_id,
             invite_cseq: request.cseq().map_or(0, |(n, _)| n),
             caller: false,
             peer: source,

@@ -12,7 +12,7 @@ fn a_call_is_answered_confirmed_and_hung_up_by_the_caller() {
         Some(Event::Incoming { leg, source, request, .. }) => {
             assert_eq!(source.remote, address(0));
             assert_eq!(request.body(), SDP_A.as_bytes());
-            assert_eq!(net.ends[1].call_id(leg), Some(request.call_id()));
+            assert_eq!(net.ends[1].call_id(leg), Some(&request.call_id().into()));
             leg
         }
         other => panic!("{other:?}"),

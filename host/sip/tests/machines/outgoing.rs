@@ -110,7 +110,7 @@ fn a_redirect_is_followed_best_contact_first_with_the_same_call_id_and_from_tag(
     );
     let b = net.incoming(2);
     let record = net.ends[2].call_id(b).unwrap().to_owned();
-    assert_eq!(net.ends[0].call_id(a), Some(record.as_str()));
+    assert_eq!(net.ends[0].call_id(a), Some(&record));
     assert_eq!((net.ends[0].cseq(a), net.ends[2].cseq(b)), (Some(2), Some(2)));
     // It cannot serve: the next by q is tried.
     net.ends[2].reject(net.now, b, 503, &[]);

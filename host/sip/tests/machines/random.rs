@@ -221,7 +221,7 @@ fn run(seed: u64, calls: u32, loss: u64, transport: Transport) -> BTreeMap<&'sta
             }
             invite.listener = u16::from(stream);
             let leg = model.net.place(from, invite);
-            let call_id = model.net.ends[from].call_id(leg).expect("just placed").to_owned();
+            let call_id = model.net.ends[from].call_id(leg).expect("just placed").to_string();
             model.legs[from].insert(leg, Life { call_id, owes_ack: delayed, ..Life::default() });
             placed += 1;
         }
