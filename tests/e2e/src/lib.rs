@@ -15,6 +15,7 @@ pub mod kamailio;
 pub mod names;
 pub mod phone;
 pub mod place;
+pub mod play;
 pub mod raw;
 pub mod relay;
 pub mod scene;

@@ -4,6 +4,7 @@
 mod baresip;
 mod endings;
 mod flow;
+mod identity;
 mod kamailio;
 mod load;
 mod malformed;

@@ -6,92 +6,12 @@ use std::net::SocketAddr;
 
 use cordboard_e2e::capture::Capture;
 use cordboard_e2e::centre::Centre;
+use cordboard_e2e::play::{CONTACT, LAST_TO, Play, REMOTE, TO};
 use cordboard_e2e::scene::{Scene, free_port};
 use cordboard_e2e::setup::Setup;
 use cordboard_e2e::sipp::Sipp;
 use cordboard_e2e::{eventually, s};
 use md5::{Digest, Md5};
-
-/// One side of a flow, step by step.
-#[derive(Default)]
-struct Play {
-    steps: String,
-    cseq: u32,
-    /// Of the next message or pause, as SIPp counts them.
-    index: u32,
-    /// Of the last INVITE.
-    invite: u32,
-}
-
-const BODY: &str = "v=0\n      o=sipp 1 1 IN IP4 [local_ip]\n      s=-\n      c=IN IP4 [local_ip]\n      t=0 0\n      m=audio [media_port] RTP/AVP 0\n      a=rtpmap:0 PCMU/8000\n";
-
-impl Play {
-    /// A request of its own; `more` are header lines. `uri`, `from` and `to` are whole.
-    fn request(&mut self, method: &str, uri: &str, to: &str, more: &str, body: bool) -> &mut Self {
-        if !matches!(method, "ACK" | "CANCEL") {
-            self.cseq += 1;
-        }
-        if method == "INVITE" {
-            self.invite = self.index;
-        }
-        // A CANCEL, and the ACK of an error, stand on the INVITE's branch (RFC 3261 9.1, 17.1.1.3).
-        let branch = match method == "CANCEL" || method == "ACK" && !uri.contains("next_url") {
-            true => format!("[branch-{}]", self.index - self.invite),
-            false => "[branch]".to_owned(),
-        };
-        self.index += 1;
-        let retrans = if method == "ACK" { "" } else { " retrans=\"500\"" };
-        let (kind, body) = if body { ("Content-Type: application/sdp\n      ", BODY) } else { ("", "") };
-        let cseq = self.cseq;
-        self.steps.push_str(&format!(
-            "  <send{retrans}><![CDATA[\n      {method} {uri} SIP/2.0\n      Via: SIP/2.0/UDP [local_ip]:[local_port];branch={branch}\n      Max-Forwards: 70\n      From: <sip:bob@[local_ip]:[local_port]>;tag=[pid]f[call_number]\n      {to}\n      Call-ID: [call_id]\n      CSeq: {cseq} {method}\n      {more}{kind}Content-Length: [len]\n\n      {body}\n  ]]></send>\n"
-        ));
-        self
-    }
-
-    /// A response to the last request.
-    fn respond(&mut self, status: u32, reason: &str, body: bool) -> &mut Self {
-        self.index += 1;
-        let retrans = if (200..300).contains(&status) && body { " retrans=\"500\"" } else { "" };
-        let tag = if status == 100 { "" } else { ";tag=[pid]t[call_number]" };
-        let (kind, body) = if body { ("Content-Type: application/sdp\n      ", BODY) } else { ("", "") };
-        self.steps.push_str(&format!(
-            "  <send{retrans}><![CDATA[\n      SIP/2.0 {status} {reason}\n      [last_Via:]\n      [last_From:]\n      [last_To:]{tag}\n      [last_Call-ID:]\n      [last_CSeq:]\n      Contact: <sip:far@[local_ip]:[local_port]>\n      {kind}Content-Length: [len]\n\n      {body}\n  ]]></send>\n"
-        ));
-        self
-    }
-
-    fn step(&mut self, step: &str) -> &mut Self {
-        self.index += u32::from(step.starts_with("<recv") || step.starts_with("<pause"));
-        self.steps.push_str(&format!("  {step}\n"));
-        self
-    }
-
-    /// Responses that may come, and the one that must.
-    fn gets(&mut self, status: u32, more: &str) -> &mut Self {
-        for early in [100, 180, 183].into_iter().filter(|early| *early < status) {
-            self.step(&format!("<recv response=\"{early}\" optional=\"true\"/>"));
-        }
-        self.step(&format!("<recv response=\"{status}\" rrs=\"true\" {more}/>"))
-    }
-
-    fn run(&self, scene: &Scene, name: &str, port: u16, args: &[String]) -> Sipp {
-        let text = format!(
-            "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<scenario name=\"{name}\">\n{}</scenario>\n",
-            self.steps
-        );
-        let file = scene.dir().join(format!("{name}.xml"));
-        std::fs::write(&file, text).expect("the scenario is written");
-        let mut all = vec!["-sf".to_owned(), file.display().to_string()];
-        all.extend(args.iter().cloned());
-        Sipp::run(scene, name, port, &all)
-    }
-}
-
-const REMOTE: &str = "sip:100@[remote_ip]:[remote_port]";
-const TO: &str = "To: <sip:100@[remote_ip]:[remote_port]>";
-const LAST_TO: &str = "[last_To:]";
-const CONTACT: &str = "Contact: <sip:bob@[local_ip]:[local_port]>\n      ";
 
 fn to_centre(centre: &Centre, more: &[&str]) -> Vec<String> {
     let mut args: Vec<String> = more.iter().map(|a| (*a).to_owned()).collect();
@@ -211,10 +131,8 @@ fn sessions_of_section_3() {
     cause(16, "caller");
     // 3.8: nobody answers, and the caller gives up.
     let mut play = Play::default();
-    play.step("<recv request=\"INVITE\"><action><ereg regexp=\".*\" search_in=\"hdr\" header=\"CSeq:\" assign_to=\"cseq\"/></action></recv>");
-    play.respond(180, "Ringing", false).step("<recv request=\"CANCEL\"/>").respond(200, "OK", false);
-    play.steps.push_str("  <send retrans=\"500\"><![CDATA[\n      SIP/2.0 487 Request Terminated\n      [last_Via:]\n      [last_From:]\n      [last_To:];tag=[pid]t[call_number]\n      [last_Call-ID:]\n      CSeq:[$cseq]\n      Content-Length: 0\n\n  ]]></send>\n");
-    play.step("<recv request=\"ACK\"/>");
+    play.called(&[]).respond(180, "Ringing", false).asked("CANCEL", &[]).respond(200, "OK", false);
+    play.terminated();
     let there = far_end(&scene, "far-cancel", far, &play);
     let mut play = Play::default();
     play.request("INVITE", REMOTE, TO, CONTACT, true).step("<recv response=\"100\" optional=\"true\"/>");
