@@ -1,5 +1,6 @@
 //! One side of a call for SIPp, written step by step: what it sends, and what it must find in what it gets.
 
+use std::collections::BTreeSet;
 use std::net::{SocketAddr, UdpSocket};
 
 use crate::scene::{Scene, free_port};
@@ -19,6 +20,8 @@ pub struct Play {
     invite: u32,
     /// It has been called, and knows the caller as `$them`.
     called: bool,
+    /// It calls, and was asked something meanwhile: the last To it saw is its own name.
+    asked_back: bool,
     /// What it answers has a tag of ours already.
     tagged: bool,
 }
@@ -26,7 +29,16 @@ pub struct Play {
 impl Default for Play {
     fn default() -> Self {
         let from = "<sip:bob@[local_ip]:[local_port]>".to_owned();
-        Self { steps: String::new(), from, cseq: 0, index: 0, invite: 0, called: false, tagged: false }
+        Self {
+            steps: String::new(),
+            from,
+            cseq: 0,
+            index: 0,
+            invite: 0,
+            called: false,
+            asked_back: false,
+            tagged: false,
+        }
     }
 }
 
@@ -54,6 +66,13 @@ pub fn has(header: &str, expression: &str) -> String {
     )
 }
 
+/// Keeps a header's value, or what of it matches, as `[$variable]`.
+#[must_use]
+pub fn keep(header: &str, expression: &str, variable: &str) -> String {
+    let expression = escaped(expression);
+    format!("<ereg regexp=\"{expression}\" search_in=\"hdr\" header=\"{header}:\" assign_to=\"{variable}\"/>")
+}
+
 /// A check: something in the whole message matches this expression. Of a header SIPp sees the first line alone.
 #[must_use]
 pub fn tells(expression: &str) -> String {
@@ -77,14 +96,27 @@ impl Play {
 
     /// A request of its own; `more` are header lines. `uri`, `from` and `to` are whole.
     pub fn request(&mut self, method: &str, uri: &str, to: &str, more: &str, body: bool) -> &mut Self {
+        // A CANCEL, and the ACK of an error, stand on the INVITE's branch (RFC 3261 9.1, 17.1.1.3).
+        let of_invite = method == "CANCEL" || method == "ACK" && uri.starts_with("sip:");
+        self.send(method, uri, to, more, body, of_invite)
+    }
+
+    fn send(
+        &mut self,
+        method: &str,
+        uri: &str,
+        to: &str,
+        more: &str,
+        body: bool,
+        of_invite: bool,
+    ) -> &mut Self {
         if !matches!(method, "ACK" | "CANCEL") {
             self.cseq += 1;
         }
         if method == "INVITE" {
             self.invite = self.index;
         }
-        // A CANCEL, and the ACK of an error, stand on the INVITE's branch (RFC 3261 9.1, 17.1.1.3).
-        let branch = match method == "CANCEL" || method == "ACK" && uri.starts_with("sip:") {
+        let branch = match of_invite {
             true => format!("[branch-{}]", self.index - self.invite),
             false => "[branch]".to_owned(),
         };
@@ -94,7 +126,10 @@ impl Play {
         let cseq = self.cseq;
         let (from, to) = match self.called {
             true => ("From:[$us];tag=[pid]t[call_number]".to_owned(), "To:[$them]"),
-            false => (format!("From: {};tag=[pid]f[call_number]", self.from), to),
+            false => (
+                format!("From: {};tag=[pid]f[call_number]", self.from),
+                if self.asked_back { "To:[$them]" } else { to },
+            ),
         };
         self.steps.push_str(&format!(
             "  <send{retrans}><![CDATA[\n      {method} {uri} SIP/2.0\n      Via: SIP/2.0/UDP [local_ip]:[local_port];branch={branch}\n      Max-Forwards: 70\n      {from}\n      {to}\n      Call-ID: [call_id]\n      CSeq: {cseq} {method}\n      {more}{kind}Content-Length: [len]\n\n      {body}\n  ]]></send>\n"
@@ -135,6 +170,12 @@ impl Play {
         self.gets_with(status, checks).request("ACK", REMOTE, LAST_TO, "", false)
     }
 
+    /// Gets a refusal of its INVITE within the dialog.
+    pub fn refused_within(&mut self, status: u32) -> &mut Self {
+        self.early(status).step(&format!("<recv response=\"{status}\"/>"));
+        self.send("ACK", "[next_url]", LAST_TO, "", false, true)
+    }
+
     /// A response to the last request.
     pub fn respond(&mut self, status: u32, reason: &str, body: bool) -> &mut Self {
         self.respond_with(status, reason, "[last_CSeq:]\n      ", body)
@@ -142,12 +183,19 @@ impl Play {
 
     /// As [`Self::respond`], with these headers, the CSeq among them.
     pub fn respond_with(&mut self, status: u32, reason: &str, more: &str, body: bool) -> &mut Self {
+        let tag = if status == 100 || self.tagged { "" } else { ";tag=[pid]t[call_number]" };
+        let head = format!(
+            "[last_Via:]\n      [last_From:]\n      [last_To:]{tag}\n      [last_Call-ID:]\n      {more}"
+        );
+        self.response(status, reason, &head, body)
+    }
+
+    fn response(&mut self, status: u32, reason: &str, head: &str, body: bool) -> &mut Self {
         self.index += 1;
         let retrans = if status >= 300 || status >= 200 && body { " retrans=\"500\"" } else { "" };
-        let tag = if status == 100 || self.tagged { "" } else { ";tag=[pid]t[call_number]" };
         let (kind, body) = if body { ("Content-Type: application/sdp\n      ", BODY) } else { ("", "") };
         self.steps.push_str(&format!(
-            "  <send{retrans}><![CDATA[\n      SIP/2.0 {status} {reason}\n      [last_Via:]\n      [last_From:]\n      [last_To:]{tag}\n      [last_Call-ID:]\n      {more}Contact: <sip:far@[local_ip]:[local_port]>\n      {kind}Content-Length: [len]\n\n      {body}\n  ]]></send>\n"
+            "  <send{retrans}><![CDATA[\n      SIP/2.0 {status} {reason}\n      {head}Contact: <sip:far@[local_ip]:[local_port]>\n      {kind}Content-Length: [len]\n\n      {body}\n  ]]></send>\n"
         ));
         self
     }
@@ -166,20 +214,29 @@ impl Play {
 
     /// Is called, by an INVITE that stands these checks.
     pub fn called(&mut self, checks: &[String]) -> &mut Self {
-        self.called = true;
-        let mut all = String::new();
-        for (header, expression, variable) in [
-            ("From", ".*", "them"),
-            ("To", ".*", "us"),
-            ("CSeq", ".*", "invite"),
-            ("Contact", "sip:[^&gt;]*", "target"),
-        ] {
-            all.push_str(&format!(
-                "<ereg regexp=\"{expression}\" search_in=\"hdr\" header=\"{header}:\" assign_to=\"{variable}\"/>"
-            ));
-        }
-        all.push_str(&checks.concat());
-        self.step(&format!("<recv request=\"INVITE\"><action>{all}</action></recv>"))
+        self.held("INVITE", &[&[keep("Contact", "sip:[^>]*", "target")], checks].concat());
+        (self.called, self.tagged) = (true, false);
+        self
+    }
+
+    /// As [`Self::asked`], to be answered when other messages have come meanwhile.
+    pub fn held(&mut self, method: &str, checks: &[String]) -> &mut Self {
+        let kept = [("From", "them"), ("To", "us"), ("CSeq", "cseq"), ("Via", "way")];
+        let mut all: Vec<String> = kept.iter().map(|(header, name)| keep(header, ".*", name)).collect();
+        all.extend_from_slice(checks);
+        self.asked_back = true;
+        self.asked(method, &all)
+    }
+
+    /// Answers what was [held](Self::held), or the INVITE by which it was called.
+    pub fn answer_held(&mut self, status: u32, reason: &str, body: bool) -> &mut Self {
+        let tag = if self.called { ";tag=[pid]t[call_number]" } else { "" };
+        self.response(
+            status,
+            reason,
+            &format!("Via:[$way]\n      From:[$them]\n      To:[$us]{tag}\n      Call-ID: [call_id]\n      CSeq:[$cseq]\n      "),
+            body,
+        )
     }
 
     /// Is asked within the dialog, or by a CANCEL.
@@ -199,8 +256,7 @@ impl Play {
 
     /// The 487 of the INVITE after the 200 of its CANCEL.
     pub fn terminated(&mut self) -> &mut Self {
-        self.tagged = false;
-        self.respond_with(487, "Request Terminated", "CSeq:[$invite]\n      ", false).asked("ACK", &[])
+        self.answer_held(487, "Request Terminated", false).asked("ACK", &[])
     }
 
     /// Responses that may come, and the one that must.
@@ -235,10 +291,9 @@ impl Play {
         let mut text =
             format!("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<scenario name=\"{name}\">\n{}", self.steps);
         // SIPp takes a variable that is used but once for an error.
-        for variable in ["found", "them", "us", "invite", "target"] {
-            if self.steps.contains(&format!("assign_to=\"{variable}\"")) {
-                text.push_str(&format!("  <Reference variables=\"{variable}\"/>\n"));
-            }
+        let assigned = self.steps.split("assign_to=\"").skip(1).filter_map(|rest| rest.split('"').next());
+        for variable in assigned.collect::<BTreeSet<_>>() {
+            text.push_str(&format!("  <Reference variables=\"{variable}\"/>\n"));
         }
         text.push_str("</scenario>\n");
         let file = scene.dir().join(format!("{name}.xml"));
@@ -251,14 +306,14 @@ impl Play {
     /// Plays it once as a caller, from an address of this machine.
     #[must_use]
     pub fn calls(&self, scene: &Scene, name: &str, address: &str, centre: SocketAddr) -> Sipp {
-        let args = ["-m", "1", "-recv_timeout", "20000", &centre.to_string()].map(str::to_owned);
+        let args = ["-m", "1", "-recv_timeout", "75000", &centre.to_string()].map(str::to_owned);
         self.run_at(scene, name, address, free_port(), &args)
     }
 
     /// Plays it once as who is called, and waits until it listens.
     #[must_use]
     pub fn is_called(&self, scene: &Scene, name: &str, port: u16) -> Sipp {
-        let args = ["-m", "1", "-recv_timeout", "20000", "127.0.0.1"].map(str::to_owned);
+        let args = ["-m", "1", "-recv_timeout", "75000", "127.0.0.1"].map(str::to_owned);
         let sipp = self.run(scene, name, port, &args);
         let taken = || UdpSocket::bind(("127.0.0.1", port)).is_err().then_some(());
         eventually(&format!("SIPp {name} listens"), s(5), taken);

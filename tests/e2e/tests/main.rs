@@ -18,6 +18,7 @@ mod seeing;
 mod soak;
 mod storm;
 mod swap;
+mod timers;
 mod transfers;
 mod transports;
 mod trunks;
