@@ -51,7 +51,37 @@ impl Kamailio {
     /// When it does not come up.
     #[must_use]
     pub fn start(scene: &Scene) -> Self {
-        let port = free_port();
+        Self::start_with(scene, free_port(), "")
+    }
+
+    /// As [`Self::start`], with a registration of its own as `user` at a registrar on this machine, as a PBX has
+    /// one at its carrier's. The realm is the user's name, and `secret-USER` the password.
+    ///
+    /// # Panics
+    /// When it does not come up.
+    #[must_use]
+    pub fn registering(scene: &Scene, user: &str, registrar: u16) -> Self {
+        let (port, tables) = (free_port(), scene.dir().join("kamailio-tables"));
+        std::fs::create_dir_all(&tables).expect("a folder");
+        let columns = "id(int,auto) l_uuid(string) l_username(string) l_domain(string) r_username(string) \
+                       r_domain(string) realm(string) auth_username(string) auth_password(string) auth_ha1(string,null) \
+                       auth_proxy(string) expires(int) flags(int) reg_delay(int) contact_addr(string,null) socket(string,null)";
+        let row = format!(
+            "1:line:{user}:127.0.0.1:{user}:{user}:{user}:{user}:secret-{user}::sip\\:127.0.0.1\\:{registrar}:60:0:0::"
+        );
+        std::fs::write(tables.join("uacreg"), format!("{columns}\n{row}\n")).expect("written");
+        let versions = "table_name(string) table_version(int)\nuacreg:5\n";
+        std::fs::write(tables.join("version"), versions).expect("written");
+        let more = format!(
+            "loadmodule \"db_text.so\"\nloadmodule \"uac.so\"\nmodparam(\"uac\", \"restore_mode\", \"none\")\n\
+             modparam(\"uac\", \"reg_db_url\", \"text://{}\")\nmodparam(\"uac\", \"reg_contact_addr\", \"127.0.0.1:{port}\")\n\
+             modparam(\"uac\", \"reg_timer_interval\", 1)\n",
+            tables.display()
+        );
+        Self::start_with(scene, port, &more)
+    }
+
+    fn start_with(scene: &Scene, port: u16, more: &str) -> Self {
         let modules = MODULES
             .into_iter()
             .find(|m| std::path::Path::new(m).is_dir())
@@ -64,6 +94,7 @@ impl Kamailio {
             config.push_str(&format!("loadmodule \"{module}.so\"\n"));
         }
         config.push_str("modparam(\"usrloc\", \"db_mode\", 0)\n");
+        config.push_str(more);
         config.push_str(ROUTES);
         let file = scene.dir().join("kamailio.cfg");
         std::fs::write(&file, config).expect("written");

@@ -1,4 +1,5 @@
-//! Kamailio as a proxy in the middle: in front of the centre, and between the centre and its agents' phones.
+//! Kamailio as a proxy in the middle: in front of the centre, and between the centre and its agents' phones. And as
+//! a PBX that registers here.
 
 use std::net::SocketAddr;
 
@@ -7,13 +8,15 @@ use cordboard_e2e::centre::Centre;
 use cordboard_e2e::kamailio::Kamailio;
 use cordboard_e2e::phone::Phone;
 use cordboard_e2e::raw::{Message, RawUa};
-use cordboard_e2e::scene::Scene;
+use cordboard_e2e::scene::{Scene, free_port};
 use cordboard_e2e::setup::Setup;
 use cordboard_e2e::{eventually, ms, s};
+use md5::{Digest, Md5};
 use serde_json::{Value, json};
 
 use crate::endings::redirect_of;
 use crate::flow::{answers, talk};
+use crate::trunks::{leaving, talks, trunk};
 
 /// A phone that has registered with the proxy as somebody.
 fn registered(proxy: &Kamailio, phone: &str, user: &str, answer: &Value) -> Phone {
@@ -178,4 +181,45 @@ fn answers_never() -> Value {
     let mut answer = answers();
     answer.as_object_mut().expect("an object").remove("status");
     answer
+}
+
+#[test]
+fn a_pbx_that_registers_here_calls_and_is_called_where_it_registered_from() {
+    let scene = Scene::new("kamailio-pbx");
+    let port = free_port();
+    // Kamailio's registrations know MD5 alone.
+    let ha1 = Md5::digest("pbx:pbx:secret-pbx").iter().fold(String::new(), |t, b| t + &format!("{b:02x}"));
+    let mut setup = leaving(
+        "bridge trunk:pbx",
+        &format!(
+            "[[trunks]]\nname = \"pbx\"\ntenant = \"acme\"\nregisters = {{ user = \"pbx\", password = \"md5:{ha1}\" }}\n[trunks.out]\nhealth_s = 0\n"
+        ),
+    );
+    setup.rules = format!("4930200 -> bridge sip:far@127.0.0.1:{port}\n{}", setup.rules);
+    let centre = Centre::start(&scene, &setup);
+    let mut caller = Phone::caller("4930111");
+    caller.call(&centre, "early", "4930555", 1_000, &[]);
+    assert_eq!(caller.ended("early")["status"], 503, "nobody has registered");
+    let pbx = Kamailio::registering(&scene, "pbx", centre.ports.centre);
+    let capture = Capture::start(&scene, &[centre.ports.centre, pbx.port], centre.ports.rtp);
+    let at = json!(format!("127.0.0.1:{}", pbx.port));
+    eventually("the PBX has registered", s(10), || (trunk(&centre, "pbx")["peer"] == at).then_some(()));
+    // To an extension of its, which has a phone.
+    let mut desk = registered(&pbx, "desk", "4930555", &answers());
+    talks(&centre, &mut caller, &mut desk, "in", "4930555");
+    // And from there.
+    let mut far = Phone::at("far", port, &answers());
+    desk.order(&json!({ "do": "account", "name": "desk", "id": pbx.uri("4930555"), "proxy": format!("sip:127.0.0.1:{};lr", pbx.port) }));
+    desk.call_uri("out", &format!("sip:4930200@127.0.0.1:{}", centre.ports.centre), 1_000, &[700]);
+    desk.confirmed("out");
+    desk.hears_tone("out", 700);
+    far.hears_tone("far-1", 1_000);
+    desk.hang_up("out");
+    desk.ended("out");
+    assert_eq!(far.ended("far-1")["status"], 200);
+    let records = centre.records(3);
+    assert_eq!((&records[0]["trunk"], &records[0]["caller"]), (&json!("pbx"), &json!("4930555")));
+    assert_eq!(trunk(&centre, "pbx")["admitted"], 1, "known by where it has registered from");
+    capture.nothing_malformed(20, 50);
+    centre.finish();
 }

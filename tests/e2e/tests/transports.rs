@@ -384,6 +384,97 @@ fn a_call_outlives_its_connection_and_its_bye_takes_a_new_one() {
     centre.finish();
 }
 
+/// An address of this machine where nobody listens.
+const NOWHERE: &str = "127.0.0.9";
+
+#[test]
+fn a_phone_with_outbound_is_called_over_its_flow_though_its_contact_leads_nowhere() {
+    let scene = Scene::new("transports-outbound");
+    let tcp = free_port();
+    let mut setup = Setup::default();
+    setup.agent("alice");
+    setup.more = listener("tcp", "127.0.0.1", tcp, "");
+    let centre = Centre::start(&scene, &setup);
+    let mut capture = Capture::start(&scene, &[centre.ports.centre, tcp], centre.ports.rtp);
+    let mut alice =
+        Phone::with("alice", json!({ "transport": "tcp", "port": free_port(), "public": NOWHERE }));
+    let registrar = format!("sip:127.0.0.1:{tcp};transport=tcp");
+    alice.register_at(&registrar, "alice", answers(), json!({ "own_contact": true, "outbound": true }));
+    centre.agent("alice", "login");
+    let mut caller = caller("4930111", json!({}), json!({}));
+    for (call, rung, caller_ends) in [("c", "alice-1", true), ("d", "alice-2", false)] {
+        caller.call_uri(call, &format!("sip:100@127.0.0.1:{}", centre.ports.centre), CALLER_HZ, &[AGENT_HZ]);
+        alice.confirmed(rung);
+        both_hear(&mut caller, call, &mut alice, rung);
+        match caller_ends {
+            true => caller.hang_up(call),
+            false => alice.hang_up(rung),
+        }
+        caller.ended(call);
+        assert_eq!(alice.ended(rung)["status"], 200);
+        centre.agent_becomes("alice", "ready");
+    }
+    // RFC 5626 4.2.1 and 6: the phone named its flow, and was told that it is what it will be reached by.
+    let named =
+        capture.fields("sip.Method == \"REGISTER\" && sip.Authorization", &["sip.Contact", "sip.Supported"]);
+    let flow = |line: &String| {
+        let named = line.contains("reg-id=1") && line.contains("+sip.instance=") && line.contains("outbound");
+        named && line.contains(&format!("@{NOWHERE}:"))
+    };
+    assert!(!named.is_empty() && named.iter().all(flow), "{named:?}");
+    let told = capture.fields("sip.CSeq.method == \"REGISTER\" && sip.Status-Code == 200", &["sip.Require"]);
+    assert!(!told.is_empty() && told.iter().all(|require| require == "outbound"), "{told:?}");
+    let metrics = centre.get("/metrics").expect("metrics").text();
+    assert!(metrics.contains("cordboard_connections_total{what=\"dialled\"} 0"), "{metrics}");
+    capture.nothing_malformed(20, 100);
+    centre.finish();
+}
+
+#[test]
+fn naptr_says_by_which_transport_a_call_leaves() {
+    let scene = Scene::new("transports-naptr");
+    let authority = Authority::new(&scene, "ours");
+    authority.sign("safe", "safe.test");
+    let (plain, safe) = (free_port(), free_port());
+    let mut records = vec!["host-record=a.test,127.0.0.1,60".to_owned()];
+    // The same two ways for either name, in the other order.
+    for (name, tls, udp) in [("safe.test", 10, 20), ("open.test", 20, 10)] {
+        records.extend([
+            format!("naptr-record={name},{tls},10,S,SIPS+D2T,,_sips._tcp.{name}"),
+            format!("naptr-record={name},{udp},10,S,SIP+D2U,,_sip._udp.{name}"),
+            format!("srv-host=_sips._tcp.{name},a.test,{safe},1,10"),
+            format!("srv-host=_sip._udp.{name},a.test,{plain},1,10"),
+        ]);
+    }
+    let names = Names::start(&scene, &records);
+    let mut setup = leaving(
+        "bridge trunk:safe",
+        &format!(
+            "[dns]\nservers = [\"{}\"]\n[tls]\nca = \"ours-ca.pem\"\n\n{}",
+            names.at,
+            listener("tls", "127.0.0.1", free_port(), "certificate = \"safe.pem\"\nkey = \"safe.key\"\n"),
+        ),
+    );
+    for name in ["safe", "open"] {
+        setup.more += &format!(
+            "[[trunks]]\nname = \"{name}\"\n[trunks.out]\nhealth_s = 0\ndestinations = [{{ address = \"sip:{name}.test\" }}]\n"
+        );
+    }
+    setup.rules = "300 -> bridge trunk:open\n".to_owned() + &setup.rules;
+    let centre = Centre::start(&scene, &setup);
+    let of = |kind: &str| text(&scene.dir().join(format!("safe.{kind}")));
+    let mut by_tls =
+        far_end("safe", safe, json!({ "transport": "tls", "cert": of("pem"), "key": of("key") }));
+    let mut by_udp = far_end("plain", plain, json!({}));
+    let mut caller = Phone::caller("4930111");
+    talks(&centre, &mut caller, &mut by_tls, "tls", "100");
+    assert_eq!((by_tls.count("incoming"), by_udp.count("incoming")), (1, 0));
+    talks(&centre, &mut caller, &mut by_udp, "udp", "300");
+    assert_eq!((by_tls.count("incoming"), by_udp.count("incoming")), (1, 1));
+    assert_eq!(names.asked(&scene, "_sip._udp.safe.test"), 0, "the other way was not needed");
+    centre.finish();
+}
+
 /// What OpenSSL says of the certificate that a port shows.
 fn shown(port: u16) -> String {
     let out = Command::new("openssl")

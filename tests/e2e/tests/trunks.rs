@@ -29,7 +29,8 @@ pub(crate) fn leaving(route: &str, more: &str) -> Setup {
     setup
 }
 
-fn trunk(centre: &Centre, name: &str) -> Value {
+/// How a trunk is.
+pub(crate) fn trunk(centre: &Centre, name: &str) -> Value {
     let all = centre.items("/v1/trunks");
     all.into_iter().find(|t| t["trunk"] == name).unwrap_or_else(|| panic!("no trunk {name}"))
 }
