@@ -4,7 +4,7 @@ use cordboard_e2e::capture::Capture;
 use cordboard_e2e::centre::Centre;
 use cordboard_e2e::phone::Phone;
 use cordboard_e2e::play::{CONTACT, Play, has, tells};
-use cordboard_e2e::scene::Scene;
+use cordboard_e2e::scene::{Scene, free_port};
 use cordboard_e2e::setup::Setup;
 use cordboard_e2e::{eventually, s};
 use md5::{Digest, Md5};
@@ -86,8 +86,11 @@ fn a_busy_lamp_follows_the_agent_s_call() {
         lamp.asked("NOTIFY", &news(version, body)).respond(200, "OK", false);
         lamp.step(&format!("<nop><action><exec command=\"touch told-{version}\"/></action></nop>"));
     }
-    let at = std::net::SocketAddr::from(([127, 0, 0, 1], centre.ports.centre));
-    let lamp = lamp.calls(&scene, "lamp", "127.0.0.1", at);
+    // What SIPp signs is by itself the address alone, and no Request-URI of ours.
+    let at = format!("127.0.0.1:{}", centre.ports.centre);
+    let signed = format!("alice@{at}");
+    let args = ["-m", "1", "-recv_timeout", "20000", "-auth_uri", &signed, &at].map(str::to_owned);
+    let lamp = lamp.run(&scene, "lamp", free_port(), &args);
     let told = || scene.dir().join("told-0").exists().then_some(());
     eventually("the lamp is told of an agent who is free", s(5), told);
     let mut phone = caller(&centre, "4930111");
