@@ -219,7 +219,10 @@ class Phone:
             config.mediaConfig.transportConfig.publicAddress = self.public
             if o.get("own_contact"):  # its own listening address, not where its connection comes from
                 config.natConfig.contactRewriteUse = config.natConfig.contactUseSrcPort = 0
-                config.natConfig.sipOutboundUse = int(o.get("outbound", False))  # RFC 5626
+                config.natConfig.sipOutboundUse = 0
+            if o.get("contact"):  # whatever it says
+                config.sipConfig.contactForced = o["contact"]
+                config.natConfig.contactRewriteUse = config.natConfig.contactUseSrcPort = 0
             config.mediaConfig.transportConfig.port = o.get("rtp_port", 0)
             config.callConfig.timerUse = o.get("timer", 0)
             config.callConfig.timerSessExpiresSec = o.get("session_s", 1800)
