@@ -433,7 +433,6 @@ impl World {
                 // Nobody in a simulation has a name.
                 | shard::Output::Resolve { .. }
                 | shard::Output::Stranger { .. }
-                | shard::Output::ToAddress(_)
                 | shard::Output::Gone { .. } => {}
                 shard::Output::Fact(other) => {
                     self.judge.wrong(self.now, format!("the shard writes a fact of the domain: {other:?}"));

@@ -160,7 +160,7 @@ mod tests {
     use bytes::Bytes;
 
     fn hop(text: &str) -> Option<Hop> {
-        Some(Hop { address: text.parse().unwrap(), transport: None })
+        Some(Hop { address: text.parse().unwrap(), transport: None, name: None })
     }
 
     fn message(text: &str) -> Message {

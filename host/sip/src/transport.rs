@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::num::NonZeroU64;
 
 use serde::{Deserialize, Serialize};
 
@@ -104,17 +105,35 @@ impl fmt::Display for Transport {
     }
 }
 
-/// Where a URI sends to when its host is an address (RFC 3263 4.1, 4.2).
+/// A name that whoever we connect to over TLS must prove by its certificate (RFC 5922 4). The shell keeps the names and
+/// numbers them; a number is never used for a second name in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct NameId(NonZeroU64);
+
+impl NameId {
+    /// The first of a shell's life.
+    pub const FIRST: Self = Self(NonZeroU64::MIN);
+
+    /// The one after.
+    #[must_use]
+    pub const fn next(self) -> Self {
+        Self(self.0.saturating_add(1))
+    }
+}
+
+/// Where a URI sends to: by its address (RFC 3263 4.1, 4.2), or by what DNS says of its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Hop {
     /// Address and port.
     pub address: SocketAddr,
     /// The transport that the URI asks for; none for a plain `sip:` that leaves it open.
     pub transport: Option<Transport>,
+    /// The name that led here, where it must be proved; none: the address must prove itself.
+    pub name: Option<NameId>,
 }
 
 impl Hop {
-    /// The hop of a URI; `None` when its host is a name, its scheme is not SIP's, or it asks for a
+    /// The hop of a URI with an address; `None` when its host is a name, its scheme is not SIP's, or it asks for a
     /// transport that does not exist here.
     #[must_use]
     pub fn of(uri: &Uri<'_>) -> Option<Self> {
@@ -125,7 +144,7 @@ impl Hop {
         };
         let transport = if secure { Some(named.unwrap_or(Transport::Tls).secured()) } else { named };
         let port = uri.port.unwrap_or_else(|| transport.unwrap_or_default().default_port());
-        Some(Self { address: SocketAddr::new(uri.ip()?, port), transport })
+        Some(Self { address: SocketAddr::new(uri.ip()?, port), transport, name: None })
     }
 }
 
@@ -147,7 +166,7 @@ mod tests {
         ];
         for (uri, address, transport) in table {
             let hop = Hop::of(&Uri::parse(uri).unwrap());
-            assert_eq!(hop, Some(Hop { address: address.parse().unwrap(), transport }), "{uri}");
+            assert_eq!(hop, Some(Hop { address: address.parse().unwrap(), transport, name: None }), "{uri}");
         }
         for uri in
             ["sip:a@example.com", "sip:a@192.0.2.1;transport=sctp", "tel:+49", "sip:x@df7jal23ls0d.invalid"]

@@ -138,8 +138,6 @@ pub enum Output {
         /// A SIP URI whose host is a name.
         uri: String,
     },
-    /// What goes to this address over TLS goes to the address itself, and to no name that led there earlier.
-    ToAddress(std::net::SocketAddr),
     /// Start a script; it answers with [`Input::Script`].
     StartScript {
         /// Its number.

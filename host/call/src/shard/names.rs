@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 
 use cordboard_media::control;
-use cordboard_sip::endpoint::{Flow, Listener, Transport};
+use cordboard_sip::endpoint::{Flow, Listener};
 use cordboard_sip::transport::Hop;
 use cordboard_sip::wire::Uri;
 
@@ -49,12 +49,7 @@ impl Core {
             Ok(parsed) => {
                 if let Some(hop) = Hop::of(&parsed) {
                     return match self.flow_to(hop) {
-                        Ok(flow) => {
-                            if hop.transport.is_some_and(Transport::is_secure) {
-                                self.out.push(Output::ToAddress(hop.address));
-                            }
-                            Way::Known(VecDeque::from([flow]))
-                        }
+                        Ok(flow) => Way::Known(VecDeque::from([flow])),
                         Err(why) => Way::Lost(why),
                     };
                 }
@@ -80,7 +75,7 @@ impl Core {
         let listener = fitting
             .min_by_key(|l| l.id != self.config.center_listener)
             .ok_or_else(|| format!("[[listeners]] has none that calls by {transport} over {family}"))?;
-        Ok(Flow { listener: listener.id, remote: hop.address, connection: None })
+        Ok(Flow { name: hop.name, ..Flow::udp(listener.id, hop.address) })
     }
 }
 

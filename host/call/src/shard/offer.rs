@@ -165,6 +165,7 @@ impl Core {
             target: ring.uri.clone(),
             destination: Some(at.remote),
             connection: at.connection,
+            name: at.name,
             from: self.caller_header(at.listener, &call.number, &call.name),
             to: format!("<{}>", ring.uri),
             headers,

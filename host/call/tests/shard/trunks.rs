@@ -393,7 +393,7 @@ fn resolves(w: &mut World, name: &str, peers: &[usize]) {
     let answer = if peers.is_empty() {
         Err(format!("{name}: DNS knows no such host"))
     } else {
-        let hop = |n: &usize| Hop { address: agent_at(*n), transport: Some(Transport::Udp) };
+        let hop = |n: &usize| Hop { address: agent_at(*n), transport: Some(Transport::Udp), name: None };
         Ok(peers.iter().map(hop).collect())
     };
     w.input(Input::Resolved { ask, answer });

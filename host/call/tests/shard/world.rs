@@ -377,7 +377,6 @@ impl World {
             Output::Fact(fact) => self.facts.push(through_the_bus(&fact)),
             Output::Resolve { ask, uri } => self.names.push((ask, uri)),
             Output::Notice { well, text } => self.notices.push((well, text)),
-            Output::ToAddress(_) => {}
             Output::Stranger { remote } => self.strangers.push(remote),
             Output::Gone { interaction } => self.gone.push(interaction),
         }

@@ -26,7 +26,7 @@ pub(super) enum Stage {
 #[derive(Debug)]
 pub(super) struct Connection {
     pub(super) number: u64,
-    /// With no connection in it.
+    /// With no connection in it, and the name under which it was dialled.
     pub(super) flow: Flow,
     pub(super) transport: Transport,
     pub(super) dialled: bool,

@@ -18,6 +18,7 @@
 mod channel;
 mod connection;
 mod link;
+mod names;
 mod socket;
 pub mod tls;
 mod types;
@@ -38,8 +39,9 @@ use slab::Slab;
 use self::channel::Channel;
 use self::connection::{Connection, Stage};
 use self::link::{Door, Got, Link};
+use self::names::Names;
 use self::types::is_web;
-pub use self::types::{Closed, Counters, Event, Flow, Limits, Listen, Renewal, Shown, Transport};
+pub use self::types::{Closed, Counters, Event, Flow, Limits, Listen, NameId, Renewal, Shown, Transport};
 
 /// Tokens below are the shell's own.
 const FIRST: usize = 1 << 16;
@@ -56,9 +58,6 @@ const READ_A_TURN: usize = 64 * 1024;
 const READERS_A_TURN: usize = 64;
 /// How long a peer may take nothing of what waits for it.
 const STALL_MS: u64 = 30_000;
-/// Names from DNS that are kept for connections to come; when there are more all are forgotten, and the next
-/// resolution brings back what is needed.
-const MAX_RESOLVED: usize = 4_096;
 /// When accepting failed for want of descriptors.
 const ACCEPT_AGAIN_MS: u64 = 100;
 
@@ -86,7 +85,7 @@ pub struct Connections {
     limits: Limits,
     client: Option<Arc<ClientConfig>>,
     server_names: Map<SocketAddr, Arc<str>>,
-    resolved_names: Map<SocketAddr, Arc<str>>,
+    names: Names,
     listeners: Vec<Listener>,
     connections: Slab<Connection>,
     serial: u64,
@@ -113,7 +112,7 @@ impl Connections {
             limits: Limits::default(),
             client: None,
             server_names: Map::default(),
-            resolved_names: Map::default(),
+            names: Names::default(),
             listeners: Vec::new(),
             connections: Slab::new(),
             serial: 0,
@@ -166,18 +165,9 @@ impl Connections {
         }
     }
 
-    /// Says what an address must prove when we connect to it by TLS, when no configured name speaks for it:
-    /// the name that was asked for when DNS gave the address (RFC 5922 4).
-    pub fn expect(&mut self, address: SocketAddr, name: &str) {
-        if self.resolved_names.len() >= MAX_RESOLVED {
-            self.resolved_names.clear();
-        }
-        self.resolved_names.insert(address, Arc::from(name));
-    }
-
-    /// The opposite: from now on the address is dialled as itself and must prove itself.
-    pub fn expect_address(&mut self, address: SocketAddr) {
-        self.resolved_names.remove(&address);
+    /// The number of a name, for [`Flow::name`]: what was asked for when DNS gave the flow's address (RFC 5922 4).
+    pub fn name(&mut self, name: &str) -> NameId {
+        self.names.number(name)
     }
 
     /// Notes an event of the poll; false when it is none of ours.
@@ -399,7 +389,7 @@ impl Connections {
             } else {
                 Link::stream(channel, false, self.limits.message_bytes, self.limits.waiting_bytes)
             };
-            let flow = Flow { listener: number, remote, connection: None };
+            let flow = Flow { listener: number, remote, connection: None, name: None };
             if self.adopt(Connection::new(flow, transport, false, None, link, now)).is_some() {
                 self.counters.accepted += 1;
                 *self.per_source.entry(source).or_insert(0) += 1;
@@ -444,8 +434,12 @@ impl Connections {
         let listener =
             self.listeners.iter().find(|l| l.listen.listener == flow.listener).ok_or(Closed::NoWay)?;
         let (transport, local) = (listener.listen.transport, listener.listen.address);
-        let name = self.server_names.get(&flow.remote).or_else(|| self.resolved_names.get(&flow.remote));
-        let name = name.cloned().filter(|_| transport.is_secure());
+        let name = match (self.server_names.get(&flow.remote), flow.name) {
+            _ if !transport.is_secure() => None,
+            (Some(configured), _) => Some(configured.clone()),
+            (None, Some(id)) => Some(self.names.name(id).ok_or_else(forgotten)?),
+            (None, None) => None,
+        };
         if let Some(number) = self.by_peer.get(&(transport, flow.remote, name.clone())).copied()
             && self.connection(number).is_some()
         {
@@ -600,6 +594,8 @@ impl Connections {
         tracing::debug!(remote = %connection.flow.remote, transport = %connection.transport, dialled = connection.dialled,
             %why, "connection closed");
         self.counters.closed[why.index()] += 1;
+        // What goes on by another connection proves the same name.
+        connection.flow.name.map(|id| self.names.name(id));
         if let Some((timer, _)) = connection.timer {
             self.timers.cancel(timer);
         }
@@ -629,6 +625,11 @@ impl Connections {
             let _ = self.registry.deregister(&mut channel.socket);
         }
     }
+}
+
+/// Sooner than a name that was forgotten is taken for another, nothing is sent.
+fn forgotten() -> Closed {
+    Closed::Tls("the name that the peer must prove was asked for too long ago".to_owned())
 }
 
 /// Whom a limit by source counts together: one IPv4 address, or the 64 bits that a customer gets of IPv6.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use cordboard_sip::stream::Why;
-pub use cordboard_sip::transport::Transport;
+pub use cordboard_sip::transport::{NameId, Transport};
 use rustls::{ClientConfig, ServerConfig};
 
 /// Whether it is a WebSocket.
@@ -85,7 +85,8 @@ pub struct Renewal {
     pub client: Option<Arc<ClientConfig>>,
     /// By listener: what it shows, and which Origins are let in.
     pub listeners: Vec<Shown>,
-    /// The names that peers must prove when we connect by TLS; those not named must prove their address.
+    /// The names that peers must prove when we connect by TLS, whatever name led there; those not named must prove that
+    /// name, or their address.
     pub server_names: Vec<(SocketAddr, String)>,
 }
 
@@ -98,6 +99,8 @@ pub struct Flow {
     pub remote: SocketAddr,
     /// The connection; `None` stands for any to `remote`.
     pub connection: Option<u64>,
+    /// The name that `remote` must have proved when we connect to it by TLS; none: itself.
+    pub name: Option<NameId>,
 }
 
 /// What happened.

@@ -72,7 +72,7 @@ fn one_connection_is_dialled_for_a_peer_and_used_again_until_it_ends() {
     let mut bench = Bench::limited(Limits::default());
     bench.listen(1, Transport::Tcp);
     let far = TcpListener::bind("127.0.0.1:0").unwrap();
-    let flow = Flow { listener: 1, remote: far.local_addr().unwrap(), connection: None };
+    let flow = Flow { listener: 1, remote: far.local_addr().unwrap(), connection: None, name: None };
     bench.send(flow, "a");
     bench.send(flow, "b");
     bench.until("sent", |b| b.connections.counters().sent == 2);
@@ -107,7 +107,7 @@ fn a_peer_who_cannot_be_reached_fails_once_for_all_that_waited() {
     let mut bench = Bench::limited(Limits::default());
     bench.listen(1, Transport::Tcp);
     let gone = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let flow = Flow { listener: 1, remote: gone, connection: None };
+    let flow = Flow { listener: 1, remote: gone, connection: None, name: None };
     bench.send(flow, "a");
     bench.send(flow, "b");
     bench.until("told", |b| !b.failed.is_empty());
@@ -243,7 +243,7 @@ fn a_quiet_dialled_connection_is_pinged() {
     let mut bench = Bench::limited(Limits { ping_ms: 50, ..Limits::default() });
     bench.listen(1, Transport::Tcp);
     let far = TcpListener::bind("127.0.0.1:0").unwrap();
-    let flow = Flow { listener: 1, remote: far.local_addr().unwrap(), connection: None };
+    let flow = Flow { listener: 1, remote: far.local_addr().unwrap(), connection: None, name: None };
     bench.send(flow, "a");
     bench.until("dialled", |b| b.connections.counters().sent == 1);
     let (mut peer, _) = far.accept().unwrap();

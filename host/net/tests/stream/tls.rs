@@ -161,7 +161,7 @@ fn a_server_that_we_dial_must_prove_the_name_that_is_wanted_without_wildcards() 
         });
         let listening = tls::server(&own, None).unwrap();
         bench.listen_at(4, Transport::Tls, "127.0.0.1:0", Some(listening), &[]);
-        let flow = Flow { listener: 4, remote: at, connection: None };
+        let flow = Flow { listener: 4, remote: at, connection: None, name: None };
         bench.send(flow, "hello");
         let case = format!("{names:?} for {wanted:?}");
         if fits {
@@ -228,4 +228,52 @@ fn large_messages_cross_tls_whole_both_ways() {
     }
     bench.until("the far end has read all", |_| far.is_finished());
     far.join().unwrap();
+}
+
+/// A TLS server that takes connections one after the other and answers each one's first message with its number.
+fn far_ends(config: Arc<rustls::ServerConfig>, connections: usize) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let at = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        let mut open = Vec::new();
+        for n in 0..connections {
+            let (socket, _) = listener.accept().unwrap();
+            let mut stream = StreamOwned::new(ServerConnection::new(config.clone()).unwrap(), socket);
+            if stream.read_exact(&mut [0; 5]).is_ok() {
+                stream.write_all(options(&n.to_string()).as_bytes()).unwrap();
+                stream.flush().unwrap();
+            }
+            open.push(stream);
+        }
+        thread::sleep(Duration::from_secs(5));
+    });
+    at
+}
+
+#[test]
+fn two_names_at_one_address_each_take_a_connection_that_proved_them() {
+    let ours = Authority::new("ours");
+    // One certificate for one of the two names, and the address itself: RFC 5922 7.2.
+    let shown = ours.sign("far", &["one.example", "127.0.0.1"]);
+    let at = far_ends(tls::server(&shown, None).unwrap(), 3);
+    let mut bench = Bench::new(Renewal {
+        client: Some(tls::client(Some(&ours.file()), None).unwrap()),
+        ..Renewal::default()
+    });
+    let own = ours.sign("own", &["cordboard.example"]);
+    bench.listen_at(4, Transport::Tls, "127.0.0.1:0", Some(tls::server(&own, None).unwrap()), &[]);
+    // Both were resolved before anything is sent, and the last that was resolved is not the first that is used.
+    let (one, other) = (bench.connections.name("One.example"), bench.connections.name("other.example"));
+    let to = |name| Flow { listener: 4, remote: at, connection: None, name };
+    bench.send(to(Some(one)), "hello");
+    bench.until("the name that is proved", |b| b.messages.len() == 1);
+    assert_eq!(bench.messages[0].0.name, Some(one), "it stays with the flow");
+    bench.send(to(Some(other)), "hello");
+    bench.until("the name that is not", |b| b.failed.len() == 1);
+    assert_eq!(bench.failed[0].0, to(Some(other)));
+    bench.send(to(None), "hello");
+    bench.until("the address", |b| b.messages.len() == 2);
+    let numbers: Vec<_> = bench.messages.iter().map(|(flow, _)| flow.connection).collect();
+    assert_ne!(numbers[0], numbers[1], "the address did not ride on what a name had proved");
+    assert_eq!(bench.connections.counters().dialled, 3);
 }

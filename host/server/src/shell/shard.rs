@@ -376,10 +376,10 @@ impl<P: Plugins> Loop<P> {
             }
             ShardMail::Routed(ask, answer) => self.shard.handle(now, Input::Routed { ask, answer }, out),
             ShardMail::Resolved(ask, answer) => {
-                for target in answer.iter().flatten().filter(|t| t.transport.is_secure()) {
-                    self.sockets.expect(target.address, &target.server_name);
-                }
-                let hop = |t: Target| Hop { address: t.address, transport: Some(t.transport) };
+                let hop = |Target { address, transport, server_name }| {
+                    let name = transport.is_secure().then(|| self.sockets.name(&server_name));
+                    Hop { address, transport: Some(transport), name }
+                };
                 let answer = answer.map(|targets| targets.into_iter().map(hop).collect());
                 self.shard.handle(now, Input::Resolved { ask, answer }, out);
             }
@@ -496,7 +496,6 @@ impl<P: Plugins> Loop<P> {
                 Output::Fact(fact) => self.facts.push(fact),
                 Output::Notice { well: true, text } => tracing::info!("{text}"),
                 Output::Notice { well: false, text } => tracing::warn!("{text}"),
-                Output::ToAddress(address) => self.sockets.expect_address(address),
                 Output::Stranger { remote } => self.gate.note(self.now, remote, What::UnknownTarget),
                 Output::Gone { .. } => {}
             }

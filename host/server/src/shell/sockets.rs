@@ -13,7 +13,7 @@ use cordboard_net::stream::{self, Connections};
 use cordboard_net::udp::{self, BATCH, Port};
 use cordboard_sip::endpoint::Flow;
 use cordboard_sip::stream::stun;
-use cordboard_sip::transport::Transport;
+use cordboard_sip::transport::{NameId, Transport};
 use mio::event::Event;
 use mio::{Interest, Poll, Token};
 
@@ -115,8 +115,8 @@ impl Sockets {
         match self.ports.iter_mut().find(|s| s.listener == to.listener) {
             Some(socket) => socket.sending.push((to.remote, bytes)),
             None => {
-                let Flow { listener, remote, connection } = to;
-                self.connections.send(stream::Flow { listener, remote, connection }, bytes);
+                let Flow { listener, remote, connection, name } = to;
+                self.connections.send(stream::Flow { listener, remote, connection, name }, bytes);
             }
         }
     }
@@ -137,14 +137,9 @@ impl Sockets {
         self.connections.next_deadline_ns()
     }
 
-    /// The name that an address must prove (see [`Connections::expect`]).
-    pub(super) fn expect(&mut self, address: SocketAddr, name: &str) {
-        self.connections.expect(address, name);
-    }
-
-    /// The address must prove itself (see [`Connections::expect_address`]).
-    pub(super) fn expect_address(&mut self, address: SocketAddr) {
-        self.connections.expect_address(address);
+    /// The number of a name that a flow is to prove (see [`Connections::name`]).
+    pub(super) fn name(&mut self, name: &str) -> NameId {
+        self.connections.name(name)
     }
 
     /// New certificates and limits.
@@ -203,6 +198,6 @@ impl Socket {
 }
 
 /// The same as the SIP stack's.
-fn flow(stream::Flow { listener, remote, connection }: stream::Flow) -> Flow {
-    Flow { listener, remote, connection }
+fn flow(stream::Flow { listener, remote, connection, name }: stream::Flow) -> Flow {
+    Flow { listener, remote, connection, name }
 }

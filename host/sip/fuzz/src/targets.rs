@@ -355,7 +355,7 @@ impl<'a> Run<'a> {
         match self.byte() % 4 {
             0 | 1 => Flow::udp(0, peer()),
             2 => Flow::udp(0, SocketAddr::from(([192, 0, 2, 10], 5060))),
-            n => Flow { listener: 1, remote: peer(), connection: Some(u64::from(n)) },
+            n => Flow { listener: 1, remote: peer(), connection: Some(u64::from(n)), name: None },
         }
     }
 
@@ -450,7 +450,7 @@ impl<'a> Run<'a> {
                 }
             }
             16 => {
-                let flow = Flow { listener: 1, remote: peer(), connection: Some(3) };
+                let flow = Flow { listener: 1, remote: peer(), connection: Some(3), name: None };
                 match self.byte() & 1 {
                     0 => self.endpoint.flow_closed(now, flow),
                     _ => self.endpoint.flow_failed(now, Flow { connection: None, ..flow }),

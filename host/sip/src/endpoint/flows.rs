@@ -15,15 +15,15 @@ use super::txns::{Machine, Told};
 use super::types::{Flow, Listener, RequestFailure};
 use crate::dialog::Path;
 use crate::transaction::{Input, client, invite_client, invite_server};
-use crate::transport::{Hop, Transport};
+use crate::transport::{Hop, NameId, Transport};
 
 /// Connections, and the transactions that live on them.
 #[derive(Debug, Default)]
 pub(super) struct Flows {
     /// Those that something has come in by.
     open: Map<u64, Set<u64>>,
-    /// Those that the shell chooses or makes, by what it was asked for.
-    asked: Map<(u16, SocketAddr), Set<u64>>,
+    /// Those that the shell chooses or makes, by what it was asked for: flows without a connection.
+    asked: Map<Flow, Set<u64>>,
 }
 
 impl Flows {
@@ -43,7 +43,7 @@ impl Flows {
                 }
             }
             None => {
-                self.asked.entry((flow.listener, flow.remote)).or_default().insert(txn);
+                self.asked.entry(flow).or_default().insert(txn);
             }
         }
     }
@@ -56,11 +56,10 @@ impl Flows {
                 }
             }
             None => {
-                let key = (flow.listener, flow.remote);
-                if let Some(waiting) = self.asked.get_mut(&key) {
+                if let Some(waiting) = self.asked.get_mut(&flow) {
                     waiting.remove(&txn);
                     if waiting.is_empty() {
-                        self.asked.remove(&key);
+                        self.asked.remove(&flow);
                     }
                 }
             }
@@ -70,7 +69,7 @@ impl Flows {
     /// The transactions of a connection that is gone, in the order in which they began.
     fn gone(&mut self, flow: Flow) -> Vec<u64> {
         let on_it = flow.connection.and_then(|n| self.open.remove(&n)).unwrap_or_default();
-        let meant = self.asked.remove(&(flow.listener, flow.remote)).unwrap_or_default();
+        let meant = self.asked.remove(&Flow { connection: None, ..flow }).unwrap_or_default();
         let mut all: Vec<u64> = on_it.into_iter().chain(meant).collect();
         all.sort_unstable();
         all.dedup();
@@ -110,7 +109,10 @@ impl Core {
             Some(transport) => self.listener_for(transport, near)?,
             None => self.listener(near)?,
         };
-        listener.transport.can_connect().then_some(Flow::udp(listener.id, hop.address))
+        listener
+            .transport
+            .can_connect()
+            .then_some(Flow { name: hop.name, ..Flow::udp(listener.id, hop.address) })
     }
 
     /// The way to a contact of a redirect: UDP when it asks for nothing else (RFC 3263 4.1), whatever the
@@ -130,11 +132,14 @@ impl Core {
         }
         let anew = Flow { connection: None, ..peer };
         let Some(hop) = path.hop else { return anew };
-        self.flow_to(peer.listener, hop).unwrap_or_else(|| {
+        let there = self.flow_to(peer.listener, hop).unwrap_or_else(|| {
             // No listener for what the peer asks for: where it is, by what it came in by.
             let secure = hop.transport.is_some_and(Transport::is_secure);
             if secure { anew } else { Flow::udp(peer.listener, hop.address) }
-        })
+        });
+        // A contact is an address where the URI of the call was a name: who is there proves the name again.
+        let name = peer.name.filter(|_| there.remote.ip() == peer.remote.ip());
+        Flow { name, ..there }
     }
 }
 
@@ -189,6 +194,7 @@ impl Endpoint {
         listener: u16,
         destination: Option<SocketAddr>,
         connection: Option<u64>,
+        name: Option<NameId>,
         hop: Option<Hop>,
     ) -> Result<Flow, RequestFailure> {
         let here = self.core.listener(listener).ok_or(RequestFailure::NoDestination)?;
@@ -199,6 +205,6 @@ impl Endpoint {
         if connection.is_none() && !here.transport.can_connect() {
             return Err(RequestFailure::NoDestination);
         }
-        Ok(Flow { listener, remote, connection })
+        Ok(Flow { listener, remote, connection, name })
     }
 }

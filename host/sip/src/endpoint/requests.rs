@@ -46,7 +46,8 @@ impl Endpoint {
         }
         let routes = headers().filter(|(n, _)| n.eq_ignore_ascii_case("Route")).map(|(_, v)| v);
         let hop = path(&request.target, routes).hop;
-        let to = self.first_flow(request.listener, request.destination, request.connection, hop)?;
+        let to =
+            self.first_flow(request.listener, request.destination, request.connection, request.name, hop)?;
         let tag = self.core.mint("", 0xffff_ffff);
         let call_id: Box<str> = match &request.call_id {
             Some(id) => id.as_str().into(),

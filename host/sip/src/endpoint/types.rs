@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::transport::Transport;
+use crate::transport::{NameId, Transport};
 use crate::wire::Message;
 
 /// How an endpoint is set up. Fixed for its life.
@@ -86,13 +86,16 @@ pub struct Flow {
     /// The shell's number of a connection, never used twice in its life; none for UDP, and for a stream that
     /// the shell is to choose or to make.
     pub connection: Option<u64>,
+    /// The name that the other end of a connection of ours must have proved; none: its address (RFC 5922 4). It
+    /// stays with the flow, so that no name is taken for another that has the same address.
+    pub name: Option<NameId>,
 }
 
 impl Flow {
     /// Datagrams to an address; on a listener of streams, whatever connection leads there.
     #[must_use]
     pub const fn udp(listener: u16, remote: SocketAddr) -> Self {
-        Self { listener, remote, connection: None }
+        Self { listener, remote, connection: None, name: None }
     }
 }
 
@@ -395,6 +398,8 @@ pub struct Invite {
     pub destination: Option<SocketAddr>,
     /// The connection to `destination` to send on, for a phone that registered over it.
     pub connection: Option<u64>,
+    /// The name that `destination` must prove over TLS; none: itself.
+    pub name: Option<NameId>,
     /// The From, a name-addr without tag.
     pub from: String,
     /// The To, a name-addr without tag.
@@ -428,6 +433,8 @@ pub struct OutRequest {
     pub destination: Option<SocketAddr>,
     /// The connection to `destination` to send on, for a phone that registered over it.
     pub connection: Option<u64>,
+    /// The name that `destination` must prove over TLS; none: itself.
+    pub name: Option<NameId>,
     /// The From, a name-addr without tag.
     pub from: String,
     /// The To, a name-addr without tag.

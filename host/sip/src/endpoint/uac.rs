@@ -55,7 +55,7 @@ impl Endpoint {
         let routes = headers().filter(|(n, _)| n.eq_ignore_ascii_case("Route")).map(|(_, v)| v);
         let hop = path(&invite.target, routes).hop;
         let peer = self
-            .first_flow(invite.listener, invite.destination, invite.connection, hop)
+            .first_flow(invite.listener, invite.destination, invite.connection, invite.name, hop)
             .map_err(|_| Full::NoDestination)?;
         let leg_id = self.legs.next_id();
         let tag = self.core.mint("", leg_id);

@@ -54,6 +54,8 @@ pub(crate) struct Net {
     in_flight: BTreeMap<(u64, u64), Parcel>,
     /// Open connections: the two ends, and their addresses.
     pub(crate) streams: BTreeMap<u64, [(usize, SocketAddr); 2]>,
+    /// What each was dialled with; the end that dialled it stands first.
+    pub(crate) dialled: BTreeMap<u64, Flow>,
     next_stream: u64,
     /// Nobody takes connections.
     pub(crate) refuse: bool,
@@ -93,6 +95,7 @@ impl Net {
             wire: Vec::new(),
             in_flight: BTreeMap::new(),
             streams: BTreeMap::new(),
+            dialled: BTreeMap::new(),
             next_stream: 0,
             refuse: false,
             sequence: 0,
@@ -139,7 +142,8 @@ impl Net {
             None => {
                 let leads = |s: &&u64| {
                     let ends = &self.streams[*s];
-                    ends.iter().any(|e| e.0 == from) && far(ends).1 == flow.remote
+                    let proved = self.dialled.get(s).is_none_or(|d| d.name == flow.name);
+                    ends.iter().any(|e| e.0 == from) && far(ends).1 == flow.remote && proved
                 };
                 let known = self.streams.keys().find(leads).copied();
                 let there = (0..self.ends.len()).find(|i| address(*i) == flow.remote && *i != from);
@@ -150,6 +154,7 @@ impl Net {
                         let mut here = address(from);
                         here.set_port(40_000 + self.next_stream as u16);
                         self.streams.insert(self.next_stream, [(from, here), (there, flow.remote)]);
+                        self.dialled.insert(self.next_stream, flow);
                         Some(self.next_stream)
                     }
                     _ => return self.send_off(self.delay_ms.0, Parcel::Failed(from, flow)),
@@ -168,7 +173,7 @@ impl Net {
         let Some(ends) = self.streams.remove(&number) else { return };
         self.in_flight.retain(|_, parcel| !matches!(parcel, Parcel::Stream(n, ..) if *n == number));
         for i in 0..2 {
-            let flow = Flow { listener: 1, remote: ends[1 - i].1, connection: Some(number) };
+            let flow = Flow { listener: 1, remote: ends[1 - i].1, connection: Some(number), name: None };
             self.send_off(self.delay_ms.0, Parcel::Closed(ends[i].0, flow));
         }
     }
@@ -234,7 +239,9 @@ impl Net {
                 Parcel::Stream(number, end, bytes) => {
                     if let Some(ends) = self.streams.get(&number) {
                         let remote = ends[usize::from(ends[0].0 == end)].1;
-                        let flow = Flow { listener: 1, remote, connection: Some(number) };
+                        let dialled = self.dialled.get(&number).filter(|_| ends[0].0 == end);
+                        let name = dialled.and_then(|d| d.name);
+                        let flow = Flow { listener: 1, remote, connection: Some(number), name };
                         self.ends[end].receive(self.now, flow, bytes);
                     }
                 }

@@ -2,6 +2,7 @@
 //! the calls on them go on if they can.
 
 use cordboard_sip::endpoint::{Event, Flow, Listener, OutRequest, RequestFailure, Transport};
+use cordboard_sip::transport::NameId;
 use cordboard_sip::wire::Name;
 
 use crate::harness::{Fate, Net, SDP_A, SDP_B, address};
@@ -134,6 +135,39 @@ fn a_connection_that_breaks_before_any_answer_fails_and_one_that_breaks_later_is
 }
 
 #[test]
+fn the_name_that_a_call_s_first_connection_proved_is_asked_of_the_next_one_too() {
+    let mut net = net(Transport::Tls);
+    let (one, other) = (NameId::FIRST, NameId::FIRST.next());
+    let mut calls = Vec::new();
+    for name in [one, other] {
+        let invite = cordboard_sip::endpoint::Invite {
+            listener: 1,
+            destination: Some(address(1)),
+            name: Some(name),
+            ..net.invite(1)
+        };
+        let a = net.place(0, invite);
+        let b = net.incoming(1);
+        net.ends[1].answer(net.now, b, Some(SDP_B));
+        assert!(matches!(net.next(0, 2_000), Some(Event::Answered { .. })));
+        assert!(matches!(net.next(1, 2_000), Some(Event::Confirmed { .. })));
+        calls.push(a);
+    }
+    let names = |net: &Net| net.dialled.values().map(|flow| flow.name).collect::<Vec<_>>();
+    assert_eq!(names(&net), [Some(one), Some(other)], "one address, and a connection for each name");
+    // The contact is an address: it is no reason to ask for less than the name.
+    net.cut(1);
+    net.cut(2);
+    net.run_ms(100);
+    for (a, name) in calls.into_iter().zip([one, other]) {
+        net.ends[0].hang_up(net.now, a, None);
+        assert!(matches!(net.next(0, 2_000), Some(Event::Released { .. })));
+        assert_eq!(names(&net).last(), Some(&Some(name)));
+    }
+    assert_eq!(net.dialled.len(), 4);
+}
+
+#[test]
 fn a_refusal_that_is_lost_with_its_connection_is_sent_again() {
     let mut net = net(Transport::Tcp);
     net.delay_ms = (50, 0);
@@ -154,7 +188,8 @@ fn a_browser_is_called_on_its_own_connection_or_not_at_all() {
         From: <sip:b@x>;tag=1\r\nTo: <sip:b@x>\r\nCall-ID: r\r\nCSeq: 1 REGISTER\r\nMax-Forwards: 70\r\n\
         Contact: <sip:b@df7jal23ls0d.invalid;transport=ws>\r\nContent-Length: 0\r\n\r\n";
     net.streams.insert(7, [(1, "10.0.0.2:51000".parse().unwrap()), (0, address(0))]);
-    let flow = Flow { listener: 1, remote: "10.0.0.2:51000".parse().unwrap(), connection: Some(7) };
+    let flow =
+        Flow { listener: 1, remote: "10.0.0.2:51000".parse().unwrap(), connection: Some(7), name: None };
     net.ends[0].receive(net.now, flow, register.as_bytes().to_vec().into());
     let Some(Event::Request { txn, source, .. }) = net.next(0, 100) else { panic!("no request") };
     assert_eq!(source, flow);
