@@ -72,6 +72,8 @@ pub enum Input {
     FlowClosed {
         /// Which.
         flow: Flow,
+        /// The flows without a connection that it was chosen for.
+        users: Vec<Flow>,
     },
     /// No connection could be made for a send that named none.
     FlowFailed {
@@ -439,7 +441,7 @@ impl Shard {
             Input::FlowKnown { flow, names } => {
                 flow.connection.map(|n| self.core.proved.insert(n, names));
             }
-            Input::FlowClosed { flow } => self.core.flow_closed(flow),
+            Input::FlowClosed { flow, users } => self.core.flow_closed(flow, &users),
             Input::FlowFailed { flow } => {
                 self.core.endpoint.flow_failed(now, flow);
                 self.core.pump();

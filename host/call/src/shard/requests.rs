@@ -264,8 +264,8 @@ impl Core {
     }
 
     /// A connection is gone: what waits on it, and the phones that it led to.
-    pub(super) fn flow_closed(&mut self, flow: Flow) {
-        self.endpoint.flow_closed(self.now, flow);
+    pub(super) fn flow_closed(&mut self, flow: Flow, users: &[Flow]) {
+        self.endpoint.flow_closed(self.now, flow, users);
         self.pump();
         flow.connection.map(|n| self.proved.remove(&n));
         flow.connection.inspect(|n| self.peer_cut_off(*n));

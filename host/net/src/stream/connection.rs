@@ -40,8 +40,11 @@ pub(super) struct Connection {
     pub(super) queued: bool,
     /// It stands in the list of those to be flushed.
     pub(super) dirty: bool,
-    /// What was sent while it was being set up, and must be told if it cannot be.
-    pub(super) hopes: Vec<Flow>,
+    /// The flows that name no connection and whose messages it takes: one a listener at most, of the same peer and
+    /// name. They are told when it ends or never comes up.
+    pub(super) users: Vec<Flow>,
+    /// Why it ends with the next turn.
+    pub(super) doomed: Option<Closed>,
     pub(super) messages: u64,
     pub(super) opened_ns: u64,
     /// When anything was last heard.
@@ -76,7 +79,8 @@ impl Connection {
             readable: false,
             queued: false,
             dirty: false,
-            hopes: Vec::new(),
+            users: Vec::new(),
+            doomed: None,
             messages: 0,
             opened_ns: now.mono_ns,
             heard_ns: now.mono_ns,

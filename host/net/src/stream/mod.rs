@@ -12,6 +12,9 @@
 //!                                           +--> Message, Known --> the shard
 //! ```
 //!
+//! A connection ends within a turn and never between two: until the shell has polled what the turn brought, all that
+//! goes to one flow goes to one connection, so that an end is told to exactly those who used what ended.
+//!
 //! Everything is bounded: connections in all and of one source, what one turn accepts and reads, the
 //! size of a message, the time that it may take, and what may wait for a peer who does not read.
 
@@ -28,7 +31,7 @@ use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
-use cordboard_base::{Map, Now, Timers, ms};
+use cordboard_base::{Map, Now, Set, Timers, ms};
 use mio::event::Event as Ready;
 use mio::net::TcpListener;
 use mio::{Interest, Registry, Token};
@@ -95,6 +98,10 @@ pub struct Connections {
     ready: VecDeque<u64>,
     /// With something to send.
     dirty: Vec<u64>,
+    /// To be ended by the next turn.
+    doomed: Vec<u64>,
+    /// Flows for which no connection could be made since the last turn.
+    failed: Set<Flow>,
     timers: Timers<Wake>,
     events: VecDeque<Event>,
     counters: Counters,
@@ -120,6 +127,8 @@ impl Connections {
             per_source: Map::default(),
             ready: VecDeque::new(),
             dirty: Vec::new(),
+            doomed: Vec::new(),
+            failed: Set::default(),
             timers: Timers::default(),
             events: VecDeque::new(),
             counters: Counters::default(),
@@ -153,8 +162,15 @@ impl Connections {
     pub fn renew(&mut self, renewal: Renewal) {
         self.limits = renewal.limits;
         self.client = renewal.client;
-        self.server_names =
-            renewal.server_names.into_iter().map(|(at, name)| (at, Arc::from(name))).collect();
+        let names = renewal.server_names.into_iter().map(|(at, name)| (at, Arc::from(name))).collect();
+        let before = std::mem::replace(&mut self.server_names, names);
+        for (_, connection) in &mut self.connections {
+            let remote = connection.flow.remote;
+            if connection.transport.is_secure() && before.get(&remote) != self.server_names.get(&remote) {
+                // Its flows go on by one that has proved the new name, and hear of that one's end.
+                connection.users.clear();
+            }
+        }
         for Shown { listener: number, tls, origins } in renewal.listeners {
             for listener in self.listeners.iter_mut().filter(|l| l.listen.listener == number) {
                 if tls.is_some() {
@@ -197,6 +213,8 @@ impl Connections {
     /// Whether there is more to do at once.
     pub fn turn(&mut self, now: Now, read: bool) -> bool {
         self.now = now;
+        self.failed.clear();
+        self.end_doomed();
         while let Some(wake) = self.timers.expired(now.mono_ns) {
             match wake {
                 Wake::Accept => self.listeners.iter_mut().for_each(|l| l.ready = true),
@@ -234,6 +252,7 @@ impl Connections {
             }
         }
         self.flush();
+        self.end_doomed();
         more
     }
 
@@ -244,7 +263,8 @@ impl Connections {
 
     /// When [`Self::turn`] has something to do even without an event.
     pub fn next_deadline_ns(&mut self) -> Option<u64> {
-        if self.events.is_empty() { self.timers.next_deadline() } else { Some(0) }
+        let at_once = !self.events.is_empty() || !self.doomed.is_empty();
+        if at_once { Some(0) } else { self.timers.next_deadline() }
     }
 
     /// What was done so far.
@@ -263,16 +283,19 @@ impl Connections {
 
     /// Takes a message for a flow; it leaves with the next [`Self::flush`], in the order in which it was
     /// given. Without a connection in the flow any to that peer will do, and one is dialled if there is
-    /// none. What cannot be sent is told by [`Event::Failed`], or was by [`Event::Closed`].
+    /// none. What cannot be sent is told by [`Event::Failed`] or [`Event::Closed`], or was by the latter.
     pub fn send(&mut self, flow: Flow, bytes: Vec<u8>) {
         let now = self.now;
         let number = match flow.connection {
             Some(number) => Some(number).filter(|n| self.connection(*n).is_some()),
+            // The failure that is about to be told is this message's, too.
+            None if self.failed.contains(&flow) => None,
             None => match self.reach(flow) {
                 Ok(number) => Some(number),
                 Err(why) => {
                     tracing::debug!(remote = %flow.remote, %why, "no connection could be made");
                     self.counters.closed[why.index()] += 1;
+                    self.failed.insert(flow);
                     self.events.push_back(Event::Failed(flow, why));
                     None
                 }
@@ -282,10 +305,14 @@ impl Connections {
             self.counters.unsent += 1;
             return;
         };
-        connection.used_ns = now.mono_ns;
-        if flow.connection.is_none() && connection.stage != Stage::Open && !connection.hopes.contains(&flow) {
-            connection.hopes.push(flow);
+        if flow.connection.is_none() && !connection.users.contains(&flow) {
+            connection.users.push(flow);
         }
+        if connection.doomed.is_some() {
+            self.counters.unsent += 1;
+            return;
+        }
+        connection.used_ns = now.mono_ns;
         let taken = connection.link.send(bytes);
         let number = connection.number;
         if connection.stage == Stage::Open && !std::mem::replace(&mut connection.dirty, true) {
@@ -295,7 +322,7 @@ impl Connections {
             Ok(()) => self.counters.sent += 1,
             Err(why) => {
                 self.counters.unsent += 1;
-                self.close(number, why);
+                self.doom(number, why);
             }
         }
     }
@@ -306,7 +333,7 @@ impl Connections {
         for number in std::mem::take(&mut self.dirty) {
             let Some(connection) = self.connection(number) else { continue };
             connection.dirty = false;
-            if connection.stage != Stage::Open {
+            if connection.stage != Stage::Open || connection.doomed.is_some() {
                 continue;
             }
             match connection.link.flush() {
@@ -315,7 +342,25 @@ impl Connections {
                     connection.blocked_ns.get_or_insert(now.mono_ns);
                     self.arm(number);
                 }
-                Err(why) => self.close(number, why),
+                Err(why) => self.doom(number, why),
+            }
+        }
+    }
+
+    /// Ends a connection with the next turn.
+    fn doom(&mut self, number: u64, why: Closed) {
+        if let Some(connection) = self.connection(number)
+            && connection.doomed.is_none()
+        {
+            connection.doomed = Some(why);
+            self.doomed.push(number);
+        }
+    }
+
+    fn end_doomed(&mut self) {
+        for number in std::mem::take(&mut self.doomed) {
+            if let Some(why) = self.connection(number).and_then(|c| c.doomed.take()) {
+                self.close(number, why);
             }
         }
     }
@@ -480,7 +525,6 @@ impl Connections {
                 connection.stage = Stage::Open;
                 connection.heard_ns = now.mono_ns;
                 connection.used_ns = now.mono_ns;
-                connection.hopes = Vec::new();
                 let flow = connection.full_flow();
                 let names = connection.link.channel().map(|c| c.peer_names()).unwrap_or_default();
                 if !std::mem::replace(&mut connection.dirty, true) {
@@ -615,11 +659,11 @@ impl Connections {
                 }
             }
         }
-        for hope in std::mem::take(&mut connection.hopes) {
-            self.events.push_back(Event::Failed(hope, why.clone()));
-        }
+        let users = std::mem::take(&mut connection.users);
         if connection.stage == Stage::Open {
-            self.events.push_back(Event::Closed(connection.full_flow(), why));
+            self.events.push_back(Event::Closed { flow: connection.full_flow(), users, why });
+        } else {
+            self.events.extend(users.into_iter().map(|user| Event::Failed(user, why.clone())));
         }
         if let Some(channel) = connection.link.channel() {
             let _ = self.registry.deregister(&mut channel.socket);

@@ -91,7 +91,7 @@ pub struct Renewal {
 }
 
 /// One side's end of a connection, as the SIP stack names it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Flow {
     /// The listener that it came in by, or that a message was to leave from.
     pub listener: u16,
@@ -111,7 +111,14 @@ pub enum Event {
     /// The peer has proved these names by its certificate. Comes before its first message.
     Known(Flow, Arc<[String]>),
     /// A connection that was up is gone.
-    Closed(Flow, Closed),
+    Closed {
+        /// Which.
+        flow: Flow,
+        /// The flows that name none, and whose messages it took.
+        users: Vec<Flow>,
+        /// Why.
+        why: Closed,
+    },
     /// No connection could be made for what was sent to this flow, whose `connection` is `None`.
     Failed(Flow, Closed),
 }

@@ -29,6 +29,8 @@ pub(crate) struct Bench {
     pub(crate) messages: Vec<(Flow, Bytes)>,
     pub(crate) known: Vec<(Flow, Arc<[String]>)>,
     pub(crate) closed: Vec<(Flow, Closed)>,
+    /// Who used what has closed, one list each.
+    pub(crate) users: Vec<Vec<Flow>>,
     pub(crate) failed: Vec<(Flow, Closed)>,
 }
 
@@ -44,6 +46,7 @@ impl Bench {
             messages: Vec::new(),
             known: Vec::new(),
             closed: Vec::new(),
+            users: Vec::new(),
             failed: Vec::new(),
         }
     }
@@ -86,7 +89,10 @@ impl Bench {
             match event {
                 Event::Message(flow, bytes) => self.messages.push((flow, bytes)),
                 Event::Known(flow, names) => self.known.push((flow, names)),
-                Event::Closed(flow, why) => self.closed.push((flow, why)),
+                Event::Closed { flow, users, why } => {
+                    self.closed.push((flow, why));
+                    self.users.push(users);
+                }
                 Event::Failed(flow, why) => self.failed.push((flow, why)),
             }
         }

@@ -121,6 +121,71 @@ fn a_peer_who_cannot_be_reached_fails_once_for_all_that_waited() {
 }
 
 #[test]
+fn an_end_is_told_to_those_who_used_the_connection_and_to_nobody_else() {
+    let mut bench = Bench::limited(Limits { waiting_bytes: 1_000, ..Limits::default() });
+    bench.listen(1, Transport::Tcp);
+    let second = bench.listen(2, Transport::Tcp);
+    let far = TcpListener::bind("127.0.0.1:0").unwrap();
+    let remote = far.local_addr().unwrap();
+    let of = |listener| Flow { listener, remote, connection: None, name: None };
+    // The second rides on what the first has dialled.
+    bench.send(of(1), "a");
+    bench.until("dialled", |b| b.connections.counters().sent == 1);
+    bench.wait(20);
+    bench.send(of(2), "b");
+    bench.wait(20);
+    let (mut peer, _) = far.accept().unwrap();
+    peer.write_all(options("x").as_bytes()).unwrap();
+    bench.until("a message", |b| b.messages.len() == 1);
+    // Another connection from the very same address and port comes and goes: it is nobody's.
+    let again = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    again.set_reuse_address(true).unwrap();
+    drop(far);
+    again.bind(&remote.into()).unwrap();
+    again.connect(&second.into()).unwrap();
+    let mut again = TcpStream::from(again);
+    again.write_all(options("y").as_bytes()).unwrap();
+    bench.until("its message", |b| b.messages.len() == 2);
+    assert_eq!(bench.messages[1].0.remote, remote);
+    drop(again);
+    bench.until("its end", |b| b.closed.len() == 1);
+    assert_eq!(bench.users, [vec![]]);
+    assert_eq!(bench.connections.counters().dialled, 1);
+    drop(peer);
+    bench.until("the end", |b| b.closed.len() == 2);
+    assert_eq!(bench.users[1], [of(1), of(2)]);
+    assert_eq!(bench.closed[1].0, bench.messages[0].0);
+}
+
+#[test]
+fn between_two_turns_a_flow_has_one_connection_even_when_it_breaks() {
+    let mut bench = Bench::limited(Limits { waiting_bytes: 1_000, ..Limits::default() });
+    bench.listen(1, Transport::Tcp);
+    let far = TcpListener::bind("127.0.0.1:0").unwrap();
+    let flow = Flow { listener: 1, remote: far.local_addr().unwrap(), connection: None, name: None };
+    bench.send(flow, "a");
+    bench.until("dialled", |b| b.connections.counters().sent == 1);
+    bench.wait(20);
+    // The second message is too much; the third is lost with it, and not sent on a connection that lives.
+    for octets in [900, 900, 1] {
+        bench.send(flow, vec![b'x'; octets]);
+    }
+    let counters = bench.connections.counters();
+    assert_eq!((counters.dialled, counters.unsent), (1, 2));
+    bench.turn();
+    assert_eq!((&bench.closed[0].1, &bench.users), (&Closed::Behind, &vec![vec![flow]]));
+    bench.send(flow, "b");
+    bench.wait(20);
+    assert_eq!((bench.connections.counters().dialled, bench.failed.len()), (2, 0));
+    // The same of one that cannot be dialled: one word for all that was sent.
+    let nowhere = Flow { listener: 9, ..flow };
+    bench.send(nowhere, "x");
+    bench.send(nowhere, "y");
+    bench.wait(10);
+    assert_eq!(bench.failed, [(nowhere, Closed::NoWay)]);
+}
+
+#[test]
 fn slow_senders_and_silent_ones_are_closed_in_time_and_quick_ones_are_not() {
     let limits = Limits { setup_ms: 150, message_ms: 200, idle_ms: 700, ..Limits::default() };
     let mut bench = Bench::limited(limits);

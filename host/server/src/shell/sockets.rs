@@ -91,7 +91,9 @@ impl Sockets {
         while let Some(event) = self.connections.poll() {
             let input = match event {
                 stream::Event::Message(at, bytes) => Input::Datagram { flow: flow(at), bytes },
-                stream::Event::Closed(at, _) => Input::FlowClosed { flow: flow(at) },
+                stream::Event::Closed { flow: at, users, .. } => {
+                    Input::FlowClosed { flow: flow(at), users: users.into_iter().map(flow).collect() }
+                }
                 stream::Event::Failed(at, why) => {
                     tracing::debug!(remote = %at.remote, %why, "nothing can be sent");
                     Input::FlowFailed { flow: flow(at) }

@@ -452,7 +452,7 @@ impl<'a> Run<'a> {
             16 => {
                 let flow = Flow { listener: 1, remote: peer(), connection: Some(3), name: None };
                 match self.byte() & 1 {
-                    0 => self.endpoint.flow_closed(now, flow),
+                    0 => self.endpoint.flow_closed(now, flow, &[Flow { connection: None, ..flow }]),
                     _ => self.endpoint.flow_failed(now, Flow { connection: None, ..flow }),
                 }
             }

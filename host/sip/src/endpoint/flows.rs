@@ -66,10 +66,11 @@ impl Flows {
         }
     }
 
-    /// The transactions of a connection that is gone, in the order in which they began.
-    fn gone(&mut self, flow: Flow) -> Vec<u64> {
-        let on_it = flow.connection.and_then(|n| self.open.remove(&n)).unwrap_or_default();
-        let meant = self.asked.remove(&Flow { connection: None, ..flow }).unwrap_or_default();
+    /// The transactions of a connection that is gone, by its number and by the flows that the shell sent on it, in the
+    /// order in which they began.
+    fn gone(&mut self, connection: Option<u64>, users: &[Flow]) -> Vec<u64> {
+        let on_it = connection.and_then(|n| self.open.remove(&n)).unwrap_or_default();
+        let meant = users.iter().filter_map(|user| self.asked.remove(user)).flatten();
         let mut all: Vec<u64> = on_it.into_iter().chain(meant).collect();
         all.sort_unstable();
         all.dedup();
@@ -144,9 +145,9 @@ impl Core {
 }
 
 impl Endpoint {
-    pub(super) fn on_flow_closed(&mut self, now: Now, flow: Flow) {
+    pub(super) fn on_flow_closed(&mut self, now: Now, flow: Flow, users: &[Flow]) {
         let connects = self.core.listener(flow.listener).is_some_and(|l| l.transport.can_connect());
-        for id in self.core.flows.gone(flow) {
+        for id in self.core.flows.gone(flow.connection, users) {
             let Some(txn) = self.txns.get_mut(id) else { continue };
             let unheard = matches!(
                 txn.machine,
@@ -175,7 +176,7 @@ impl Endpoint {
     }
 
     pub(super) fn on_flow_failed(&mut self, now: Now, flow: Flow) {
-        for id in self.core.flows.gone(Flow { connection: None, ..flow }) {
+        for id in self.core.flows.gone(None, &[flow]) {
             if !self.txns.send_by_udp(&mut self.core, now, id) {
                 self.fail_transport(now, id);
             }

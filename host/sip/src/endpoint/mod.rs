@@ -78,8 +78,9 @@ impl Endpoint {
 
     /// A connection has closed, whoever closed it. What waits for its first answer there fails; responses
     /// that are still owed take a new connection (RFC 3261 18.2.2, 18.4).
-    pub fn flow_closed(&mut self, now: Now, flow: Flow) {
-        self.on_flow_closed(now, flow);
+    /// `users` are the flows of those [`Output::Send`] that named no connection and took this one.
+    pub fn flow_closed(&mut self, now: Now, flow: Flow, users: &[Flow]) {
+        self.on_flow_closed(now, flow, users);
     }
 
     /// No connection could be made for a [`Output::Send`] that named none; `flow` is that of the send.

@@ -29,7 +29,7 @@ pub(crate) enum Fate {
 enum Parcel {
     Datagram(SocketAddr, SocketAddr, Bytes),
     Stream(u64, usize, Bytes),
-    Closed(usize, Flow),
+    Closed(usize, Flow, Vec<Flow>),
     Failed(usize, Flow),
 }
 
@@ -56,6 +56,8 @@ pub(crate) struct Net {
     pub(crate) streams: BTreeMap<u64, [(usize, SocketAddr); 2]>,
     /// What each was dialled with; the end that dialled it stands first.
     pub(crate) dialled: BTreeMap<u64, Flow>,
+    /// The flows without a connection that each end has sent on each.
+    users: BTreeMap<(u64, usize), Vec<Flow>>,
     next_stream: u64,
     /// Nobody takes connections.
     pub(crate) refuse: bool,
@@ -96,6 +98,7 @@ impl Net {
             in_flight: BTreeMap::new(),
             streams: BTreeMap::new(),
             dialled: BTreeMap::new(),
+            users: BTreeMap::new(),
             next_stream: 0,
             refuse: false,
             sequence: 0,
@@ -164,6 +167,10 @@ impl Net {
         // What is sent on a connection that is gone is lost; its end has been told.
         if let Some(number) = number {
             let to = far(&self.streams[&number]).0;
+            let users = self.users.entry((number, from)).or_default();
+            if flow.connection.is_none() && !users.contains(&flow) {
+                users.push(flow);
+            }
             self.send_off(self.delay_ms.0, Parcel::Stream(number, to, bytes));
         }
     }
@@ -174,7 +181,8 @@ impl Net {
         self.in_flight.retain(|_, parcel| !matches!(parcel, Parcel::Stream(n, ..) if *n == number));
         for i in 0..2 {
             let flow = Flow { listener: 1, remote: ends[1 - i].1, connection: Some(number), name: None };
-            self.send_off(self.delay_ms.0, Parcel::Closed(ends[i].0, flow));
+            let users = self.users.remove(&(number, ends[i].0)).unwrap_or_default();
+            self.send_off(self.delay_ms.0, Parcel::Closed(ends[i].0, flow, users));
         }
     }
 
@@ -245,7 +253,7 @@ impl Net {
                         self.ends[end].receive(self.now, flow, bytes);
                     }
                 }
-                Parcel::Closed(end, flow) => self.ends[end].flow_closed(self.now, flow),
+                Parcel::Closed(end, flow, users) => self.ends[end].flow_closed(self.now, flow, &users),
                 Parcel::Failed(end, flow) => self.ends[end].flow_failed(self.now, flow),
             }
         } else {

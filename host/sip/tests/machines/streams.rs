@@ -135,6 +135,51 @@ fn a_connection_that_breaks_before_any_answer_fails_and_one_that_breaks_later_is
 }
 
 #[test]
+fn a_break_reaches_all_who_used_the_connection_by_whatever_listener_and_nobody_else() {
+    let mut net = Net::with(2, 1, |config| {
+        let local = config.listeners[0].local;
+        for id in [1, 2] {
+            config.listeners.push(Listener { id, transport: Transport::Tcp, local });
+        }
+    });
+    net.delay_ms = (100, 0);
+    let ask = |net: &mut Net, listener, name| {
+        let request = OutRequest {
+            listener,
+            method: "OPTIONS".to_owned(),
+            target: "sip:bob@10.0.0.2:5060;transport=tcp".to_owned(),
+            destination: Some(address(1)),
+            name,
+            from: "<sip:alice@10.0.0.1>".to_owned(),
+            to: "<sip:bob@10.0.0.2>".to_owned(),
+            ..OutRequest::default()
+        };
+        let now = net.now;
+        net.ends[0].request(now, request)
+    };
+    // The harness, like the shell, sends by address and name: the first two share a connection.
+    let mut on_the_first: Vec<u64> = [1, 2].map(|listener| ask(&mut net, listener, None)).into();
+    let on_the_second = ask(&mut net, 1, Some(NameId::FIRST));
+    net.run_ms(10);
+    assert_eq!(net.streams.len(), 2);
+    net.cut(1);
+    while let Some(event) = net.next(0, 150) {
+        match event {
+            Event::Response { request, result: Err(RequestFailure::Unreachable) } => {
+                assert_eq!(request, on_the_first.remove(0));
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(on_the_first.is_empty(), "both at once");
+    let Some(Event::Request { txn, .. }) = net.next(1, 1_000) else { panic!("no request") };
+    let now = net.now;
+    net.ends[1].respond(now, txn, 200, &[], None);
+    assert!(matches!(net.next(0, 1_000),
+        Some(Event::Response { request, result: Ok(_) }) if request == on_the_second));
+}
+
+#[test]
 fn the_name_that_a_call_s_first_connection_proved_is_asked_of_the_next_one_too() {
     let mut net = net(Transport::Tls);
     let (one, other) = (NameId::FIRST, NameId::FIRST.next());
