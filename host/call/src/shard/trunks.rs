@@ -2,7 +2,8 @@
 //! choice of a destination when a call leaves.
 //!
 //! Called by the shard for its timers, for responses to requests of its own, and by `dial`. Each trunk
-//! that calls leave by has one state, from the reload that brings its terms to the one that changes them.
+//! that calls leave by has one state, from the reload that brings its terms to the one that changes them; then it stays
+//! until its registration is taken back, under no name.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -19,8 +20,8 @@ use crate::Name;
 use crate::bridge::Dial;
 use crate::trunk::health::Health;
 use crate::trunk::hunt::{self, escape_user};
-use crate::trunk::register::{self, Registration, State};
-use crate::trunk::terms::Outbound;
+use crate::trunk::register::{self, Registration, Rest, State};
+use crate::trunk::terms::{Outbound, Register};
 use crate::trunk::{Refused, Totals};
 
 /// Why a trunk wakes up.
@@ -56,6 +57,12 @@ struct TrunkState {
     /// The secret in the contact of its registration.
     line: String,
     registration: Option<Registration>,
+    /// The registrar's name is being asked for.
+    resolving: bool,
+    /// A reload has ended it.
+    leaving: bool,
+    /// The state whose binding has to be taken back first, since it is at the same registrar.
+    after: Option<u64>,
     timer: Option<TimerId>,
     peers: Vec<Peer>,
 }
@@ -103,6 +110,13 @@ impl Trunks {
         let state = self.states.values().find(|s| s.registration.is_some() && s.line == line)?;
         let user = state.out.register.as_ref()?.user.clone();
         Some(ToRegistration { trunk: state.name.clone(), user })
+    }
+
+    /// The state that still has to take a binding of the same address-of-record back: the contact may be the same, too.
+    fn leaves(&self, terms: &Register) -> Option<u64> {
+        let same = |r: &Register| r.registrar == terms.registrar && r.user == terms.user;
+        let leaves = |s: &TrunkState| s.leaving && s.out.register.as_ref().is_some_and(same);
+        self.states.iter().filter(|(_, s)| leaves(s)).map(|(id, _)| *id).max()
     }
 
     /// The trunk whose peer has registered by this way: over the same connection, if it was one.
@@ -200,14 +214,12 @@ impl Core {
         let model = self.model.clone();
         let ids: Vec<u64> = self.trunks.states.keys().copied().collect();
         for id in ids {
-            let same = self.trunks.states.get(&id).is_some_and(|s| {
-                model.trunk(&s.name).and_then(|t| t.out.as_ref()).is_some_and(|out| *out == s.out)
-            });
+            let Some(state) = self.trunks.states.get_mut(&id).filter(|s| !s.leaving) else { continue };
+            let same = model.trunk(&state.name).and_then(|t| t.out.as_ref()).is_some_and(|o| *o == state.out);
             if !same {
+                state.leaving = true;
+                self.trunks.ids.remove(&state.name);
                 self.end_trunk(id);
-                if let Some(state) = self.trunks.states.remove(&id) {
-                    self.trunks.ids.remove(&state.name);
-                }
             }
         }
         let gone: Vec<Name> = self.trunks.bound.keys().cloned().collect();
@@ -225,12 +237,16 @@ impl Core {
             let state = TrunkState {
                 name: trunk.name.clone(),
                 line: self.random.token(),
+                after: out.register.as_ref().and_then(|r| self.trunks.leaves(r)),
                 registration,
+                resolving: false,
+                leaving: false,
                 timer: None,
                 peers: out.destinations.iter().map(|_| Peer::default()).collect(),
                 out,
             };
-            let (registers, probes) = (state.registration.is_some(), state.out.health.is_some());
+            let registers = state.registration.is_some() && state.after.is_none();
+            let probes = state.out.health.is_some();
             let peers = state.peers.len();
             self.trunks.ids.insert(trunk.name.clone(), id);
             self.trunks.states.insert(id, state);
@@ -260,8 +276,44 @@ impl Core {
         for timer in timers {
             self.timers.cancel(timer);
         }
-        if state.registration.as_mut().is_some_and(Registration::remove) {
-            self.send_register(id);
+        if state.leaving {
+            // Of what is still asked nobody wants to know.
+            state.peers.clear();
+            state.out.destinations.clear();
+        }
+        if let Some(registration) = &mut state.registration {
+            registration.remove();
+        }
+        self.take_back(id);
+    }
+
+    /// Takes a registration that was removed back, as far as that is still to be done, and forgets a state of which
+    /// nothing is left.
+    fn take_back(&mut self, id: u64) {
+        let Some(state) = self.trunks.states.get(&id) else { return };
+        let (resolving, leaving) = (state.resolving, state.leaving);
+        match state.registration.as_ref().map_or(Rest::Nothing, Registration::rest) {
+            _ if resolving => {}
+            Rest::Wait => {}
+            Rest::TakeBack => self.send_register(id),
+            Rest::Nothing if leaving => {
+                self.trunks.states.remove(&id);
+                let waits = self.trunks.states.iter_mut().filter(|(_, s)| s.after == Some(id));
+                let next: Vec<u64> = waits
+                    .map(|(next, state)| {
+                        state.after = None;
+                        *next
+                    })
+                    .collect();
+                if self.draining {
+                    return;
+                }
+                for next in next {
+                    let wait_ns = register::first_wait_ns(&mut self.random);
+                    self.trunk_timer(next, TrunkWake::Register, wait_ns);
+                }
+            }
+            Rest::Nothing => {}
         }
     }
 
@@ -341,8 +393,10 @@ impl Core {
     // ---- Requests of our own ----
 
     fn send_register(&mut self, id: u64) {
-        let Some(terms) = self.trunks.states.get(&id).and_then(|s| s.out.register.as_ref()) else { return };
+        let Some(state) = self.trunks.states.get_mut(&id) else { return };
+        let Some(terms) = &state.out.register else { return };
         let uri = terms.proxy.as_ref().unwrap_or(&terms.registrar).clone();
+        state.resolving = true;
         match self.way_to(&uri, Asker::Register(id)) {
             Way::Known(addresses) => self.register_resolved(id, Ok(addresses)),
             Way::Asked(_) => {}
@@ -352,9 +406,13 @@ impl Core {
 
     /// Where the registrar is. After failures its addresses are tried in turn.
     pub(super) fn register_resolved(&mut self, id: u64, answer: Result<VecDeque<Flow>, String>) {
-        let Some(registration) = self.trunks.states.get(&id).and_then(|s| s.registration.as_ref()) else {
-            return;
-        };
+        let Some(state) = self.trunks.states.get_mut(&id) else { return };
+        state.resolving = false;
+        let Some(registration) = &state.registration else { return };
+        if *registration.state() == State::Removed && registration.rest() != Rest::TakeBack {
+            // It was to be asked for when it was removed.
+            return self.take_back(id);
+        }
         match answer {
             Ok(addresses) if !addresses.is_empty() => {
                 let at = addresses[registration.failures() as usize % addresses.len()];
@@ -501,6 +559,9 @@ impl Core {
         let Some(registration) = &mut state.registration else { return };
         let before = registration.state().clone();
         let wait_ms = registration.outcome(now, &mut self.random, outcome, ours);
+        if before == State::Removed {
+            return self.take_back(id);
+        }
         let name = &state.name;
         let notice = match (&before, registration.state()) {
             (State::Registered { .. }, State::Registered { .. }) => None,

@@ -5,6 +5,8 @@
 //!   Waiting ----> Asking --------------> Registered ------> Asking ...
 //!      ^            |  423: at once with Min-Expires
 //!      +------------+  anything else: back off, doubling, with jitter
+//!
+//!   any of them -- remove --> Removed: what is bound, or comes to be by a request under way, is taken back once
 //! ```
 //! The shard sends what [`Registration::request`] says when the time that the last call returned has
 //! passed, and hands the outcome in. Never sends anything itself.
@@ -55,6 +57,27 @@ pub struct Registration {
     failures: u32,
     too_brief: u8,
     removing: bool,
+    /// The registrar may hold a binding of ours.
+    bound: bool,
+    /// What the request under way asks for.
+    pending: Option<Ask>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ask {
+    Bind,
+    TakeBack,
+}
+
+/// What is left to do for a registration that was removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rest {
+    /// A request is under way: its outcome tells.
+    Wait,
+    /// The next [`Registration::request`] takes the binding back.
+    TakeBack,
+    /// No more.
+    Nothing,
 }
 
 /// What the REGISTER says beside its addresses.
@@ -80,6 +103,8 @@ impl Registration {
             failures: 0,
             too_brief: 0,
             removing: false,
+            bound: false,
+            pending: None,
         }
     }
 
@@ -98,16 +123,25 @@ impl Registration {
     /// The REGISTER to send now.
     pub fn request(&mut self) -> Request {
         self.cseq += 1;
+        self.pending = Some(if self.removing { Ask::TakeBack } else { Ask::Bind });
         let expires_s = if self.removing { 0 } else { self.expires_s };
         Request { call_id: self.call_id.clone(), cseq: self.cseq, expires_s }
     }
 
-    /// Whether there is a binding to take back; if so, the next [`Self::request`] does.
-    pub fn remove(&mut self) -> bool {
-        let bound = matches!(self.state, State::Registered { .. });
+    /// From now on nothing is asked for but an end; see [`Self::rest`].
+    pub fn remove(&mut self) {
         self.removing = true;
         self.state = State::Removed;
-        bound
+    }
+
+    /// What is left to do for one that was removed.
+    #[must_use]
+    pub fn rest(&self) -> Rest {
+        match (self.pending, self.bound) {
+            (Some(_), _) => Rest::Wait,
+            (None, true) => Rest::TakeBack,
+            (None, false) => Rest::Nothing,
+        }
     }
 
     /// The outcome of the last request: a final response, or why there was none. `is_ours` finds the
@@ -119,7 +153,16 @@ impl Registration {
         result: Result<&Message, &str>,
         is_ours: impl Fn(&Uri<'_>) -> bool,
     ) -> Option<u64> {
+        let pending = self.pending.take();
         if self.removing {
+            if pending == Some(Ask::Bind) {
+                let status = result.map_or(0, Message::status);
+                self.cseq = self.cseq.max(result.ok().and_then(Message::cseq).map_or(0, |(n, _)| n));
+                self.bound |= (200..300).contains(&status);
+            } else {
+                // It was told once, or the registrar cannot be found; what is left there runs out by itself.
+                self.bound = false;
+            }
             return None;
         }
         let response = match result {
@@ -139,7 +182,7 @@ impl Registration {
             if granted == 0 {
                 return Some(self.fail(random, status, "the registrar granted no time", None));
             }
-            (self.failures, self.too_brief) = (0, 0);
+            (self.failures, self.too_brief, self.bound) = (0, 0, true);
             self.state = State::Registered { until_ns: now.after_ns(secs(granted.into())) };
             return Some(refresh_ms(granted, random));
         }
@@ -266,13 +309,39 @@ mod tests {
     #[test]
     fn a_binding_is_taken_back_only_when_there_is_one() {
         let (mut random, now) = (Random::seeded(1), Now::default());
+        let rest = |r: &Registration| {
+            let mut removed = r.clone();
+            removed.remove();
+            removed.rest()
+        };
         let mut r = Registration::new(60, &mut random);
-        assert!(!r.clone().remove());
+        assert_eq!(rest(&r), Rest::Nothing);
         r.request();
         let ok = response(200, "Contact: <sip:u@10.0.0.1;line=x>;expires=60\r\n", 1);
         r.outcome(now, &mut random, Ok(&ok), ours);
-        assert!(r.remove());
-        assert_eq!(r.request().expires_s, 0);
+        assert_eq!(rest(&r), Rest::TakeBack);
+        // A refresh that fails has not ended what there was before.
+        r.request();
+        assert!(r.outcome(now, &mut random, Err("silence"), ours).is_some());
+        assert_eq!(rest(&r), Rest::TakeBack);
+        r.remove();
+        assert_eq!((r.request().expires_s, r.rest()), (0, Rest::Wait));
         assert_eq!(r.outcome(now, &mut random, Err("silence"), ours), None);
+        assert_eq!(r.rest(), Rest::Nothing, "it is told once");
+    }
+
+    #[test]
+    fn a_binding_that_a_request_under_way_brings_is_taken_back_and_one_that_it_does_not_is_not() {
+        for (status, rest) in [(200, Rest::TakeBack), (403, Rest::Nothing)] {
+            let (mut random, now) = (Random::seeded(1), Now::default());
+            let mut r = Registration::new(60, &mut random);
+            r.request();
+            r.remove();
+            assert_eq!(r.rest(), Rest::Wait);
+            // It had to be sent again with credentials.
+            assert_eq!(r.outcome(now, &mut random, Ok(&response(status, "", 2)), ours), None);
+            assert_eq!(r.rest(), rest);
+            assert_eq!(r.request().cseq, 3);
+        }
     }
 }

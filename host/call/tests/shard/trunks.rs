@@ -359,6 +359,85 @@ fn a_reload_ends_what_has_gone_and_keeps_what_is_the_same() {
     assert!(request(&w, 1, Method::Register).unwrap().1.to().unwrap().uri.contains("other@"));
 }
 
+fn reload(w: &mut World, model: &Model) {
+    w.shard
+        .configure(std::sync::Arc::new(model.clone()), std::sync::Arc::new(cordboard_call::shard::NoPrompts));
+    w.input(Input::Tick);
+    w.run();
+}
+
+#[test]
+fn a_registration_at_a_name_is_taken_back_by_a_reload_before_another_takes_its_place() {
+    for stays in [true, false] {
+        let mut model = registering();
+        out(&mut model, 1).register.as_mut().unwrap().registrar = "sip:far.test".into();
+        let mut w = World::with(model.clone());
+        w.pass(200);
+        resolves(&mut w, "far.test", &[1]);
+        let (_, first) = request(&w, 1, Method::Register).unwrap();
+        let contact = first.contacts().next().unwrap().uri.to_owned();
+        respond(&mut w, 1, Method::Register, 200, &[("Contact", &format!("<{contact}>;expires=60"))]);
+        if stays {
+            out(&mut model, 1).register.as_mut().unwrap().expires_s = 120;
+        } else {
+            model.trunks.pop();
+        }
+        reload(&mut w, &model);
+        w.pass(1_000);
+        assert!(request(&w, 1, Method::Register).is_none(), "DNS has not answered");
+        resolves(&mut w, "far.test", &[1]);
+        let (_, last) = request(&w, 1, Method::Register).expect("an end");
+        assert_eq!((last.expires(), last.call_id()), (Some(0), first.call_id()));
+        assert_eq!(last.contacts().next().unwrap().uri, contact);
+        w.pass(1_000);
+        assert!(w.names.is_empty(), "the new one waits for the old one's end");
+        respond(&mut w, 1, Method::Register, 200, &[]);
+        w.pass(200);
+        assert_eq!(w.names.len(), usize::from(stays));
+        if stays {
+            resolves(&mut w, "far.test", &[1]);
+            let (_, new) = request(&w, 1, Method::Register).unwrap();
+            assert_eq!(new.expires(), Some(120));
+            assert_ne!(new.call_id(), first.call_id());
+        }
+    }
+}
+
+#[test]
+fn a_registration_that_a_reload_overtakes_is_taken_back_when_it_was_granted() {
+    for (status, granted) in [(200, true), (403, false)] {
+        let mut model = registering();
+        let mut w = World::with(model.clone());
+        w.pass(200);
+        let (txn, asked) = request(&w, 1, Method::Register).unwrap();
+        model.trunks.pop();
+        reload(&mut w, &model);
+        let now = w.now;
+        w.agents[0].sip.respond(now, txn, status, &[], None);
+        w.agents[0].events.clear();
+        w.run();
+        let last = request(&w, 1, Method::Register).map(|(_, r)| (r.expires(), r.call_id().to_owned()));
+        assert_eq!(last, granted.then(|| (Some(0), asked.call_id().to_owned())));
+    }
+}
+
+#[test]
+fn a_registrar_whose_name_is_lost_is_asked_for_once_and_keeps_no_successor_waiting() {
+    let mut model = registering();
+    out(&mut model, 1).register.as_mut().unwrap().registrar = "sip:far.test".into();
+    let mut w = World::with(model.clone());
+    w.pass(200);
+    resolves(&mut w, "far.test", &[1]);
+    respond(&mut w, 1, Method::Register, 200, &[]);
+    out(&mut model, 1).register.as_mut().unwrap().expires_s = 120;
+    reload(&mut w, &model);
+    resolves(&mut w, "far.test", &[]);
+    assert!(w.names.is_empty());
+    w.pass(200);
+    resolves(&mut w, "far.test", &[1]);
+    assert_eq!(request(&w, 1, Method::Register).unwrap().1.expires(), Some(120));
+}
+
 // ---- Health ----
 
 #[test]
