@@ -7,6 +7,7 @@ use std::io::{self, Read, Write};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use super::frames::Frames;
 use mio::net::TcpStream;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, Connection, ServerConfig};
@@ -22,11 +23,17 @@ pub(super) struct Channel {
     /// Octets that may still be read before it says `WouldBlock`: some readers do not return before a message is
     /// whole, however long it takes.
     pub(super) budget: usize,
+    /// Octets that the socket has taken so far.
+    pub(super) sent: u64,
+    /// Of a WebSocket: how far its peer has come.
+    pub(super) frames: Option<Frames>,
+    /// The time of what is read.
+    pub(super) now_ns: u64,
 }
 
 impl Channel {
     pub(super) fn plain(socket: TcpStream) -> Self {
-        Self { socket, tls: None, budget: usize::MAX }
+        Self { socket, tls: None, budget: usize::MAX, sent: 0, frames: None, now_ns: 0 }
     }
 
     pub(super) fn accepted(socket: TcpStream, config: Arc<ServerConfig>) -> Result<Self, rustls::Error> {
@@ -43,7 +50,7 @@ impl Channel {
 
     fn with(socket: TcpStream, mut tls: Connection) -> Self {
         tls.set_buffer_limit(Some(TLS_BUFFER));
-        Self { socket, tls: Some(Box::new(tls)), budget: usize::MAX }
+        Self { tls: Some(Box::new(tls)), ..Self::plain(socket) }
     }
 
     /// Whether TLS has still to be agreed on.
@@ -120,7 +127,7 @@ impl Channel {
         while tls.wants_write() {
             match tls.write_tls(&mut self.socket) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(_) => {}
+                Ok(n) => self.sent += n as u64,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }
@@ -137,6 +144,9 @@ impl Read for Channel {
         }
         let n = self.read_some(buffer)?;
         self.budget = self.budget.saturating_sub(n);
+        if let Some(frames) = &mut self.frames {
+            frames.push(self.now_ns, &buffer[..n]);
+        }
         Ok(n)
     }
 }
@@ -198,7 +208,7 @@ impl Write for Channel {
         loop {
             match self.socket.write(bytes) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                other => return other,
+                other => return other.inspect(|n| self.sent += *n as u64),
             }
         }
     }

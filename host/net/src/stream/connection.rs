@@ -7,7 +7,6 @@ use std::sync::Arc;
 
 use cordboard_base::{Now, TimerId, ms};
 
-use super::STALL_MS;
 use super::link::Link;
 use super::types::{Closed, Flow, Limits, Transport, is_web};
 
@@ -20,6 +19,14 @@ pub(super) enum Stage {
     Settling,
     /// Messages flow.
     Open,
+}
+
+/// Since when the peer has taken nothing.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Blocked {
+    pub(super) since_ns: u64,
+    /// Octets that its socket had taken then.
+    pub(super) sent: u64,
 }
 
 /// See the module.
@@ -53,8 +60,8 @@ pub(super) struct Connection {
     pub(super) used_ns: u64,
     pub(super) pinged_ns: u64,
     pub(super) unfinished_ns: Option<u64>,
-    /// Since when the peer takes no more.
-    pub(super) blocked_ns: Option<u64>,
+    /// Something waits, and the peer takes no more of it.
+    pub(super) blocked: Option<Blocked>,
     /// The timer, and when it comes.
     pub(super) timer: Option<(TimerId, u64)>,
 }
@@ -87,7 +94,7 @@ impl Connection {
             used_ns: now.mono_ns,
             pinged_ns: 0,
             unfinished_ns: None,
-            blocked_ns: None,
+            blocked: None,
             timer: None,
         }
     }
@@ -131,8 +138,8 @@ impl Connection {
         if let Some(began) = self.unfinished_ns {
             at = at.min(began + ms(limits.message_ms));
         }
-        if let Some(since) = self.blocked_ns {
-            at = at.min(since + ms(STALL_MS));
+        if let Some(blocked) = self.blocked {
+            at = at.min(blocked.since_ns + ms(limits.stall_ms));
         }
         if !self.dialled && self.messages == 0 {
             at = at.min(self.opened_ns + ms(limits.setup_ms + limits.message_ms));
@@ -155,7 +162,7 @@ impl Connection {
         if !self.dialled && self.messages == 0 && past(self.opened_ns, limits.setup_ms + limits.message_ms) {
             return Err(Closed::MessageTimeout);
         }
-        if self.blocked_ns.is_some_and(|since| past(since, STALL_MS)) {
+        if self.blocked.is_some_and(|blocked| past(blocked.since_ns, limits.stall_ms)) {
             return Err(Closed::Behind);
         }
         if past(self.used_ns, limits.idle_ms) {

@@ -19,6 +19,7 @@ use tungstenite::protocol::WebSocketConfig;
 use tungstenite::{Error, HandshakeError, Message, Utf8Bytes, WebSocket};
 
 use super::channel::Channel;
+use super::frames::Frames;
 use super::types::Closed;
 
 /// Messages given to the kernel with one system call at most.
@@ -109,7 +110,10 @@ impl Link {
             && let Way::Upgrade(mid) = std::mem::replace(&mut self.way, Way::Spent)
         {
             match mid.handshake() {
-                Ok(web) => self.way = Way::Web(Box::new(web)),
+                Ok(mut web) => {
+                    web.get_mut().frames = Some(Frames::default());
+                    self.way = Way::Web(Box::new(web));
+                }
                 Err(HandshakeError::Interrupted(mid)) => {
                     self.way = Way::Upgrade(mid);
                     return Ok(false);
@@ -124,6 +128,7 @@ impl Link {
     pub(super) fn unfinished_since_ns(&self) -> Option<u64> {
         match &self.way {
             Way::Stream { framer, .. } => framer.unfinished_since_ns(),
+            Way::Web(web) => web.get_ref().frames.as_ref()?.unfinished_since_ns(),
             _ => None,
         }
     }
@@ -139,7 +144,8 @@ impl Link {
     ) -> Result<bool, Closed> {
         let mut left = most;
         if let Way::Web(web) = &mut self.way {
-            web.get_mut().budget = most;
+            let channel = web.get_mut();
+            (channel.budget, channel.now_ns) = (most, now.mono_ns);
         }
         while left > 0 {
             let mut pong = false;
@@ -196,6 +202,11 @@ impl Link {
             }
         }
         Ok(true)
+    }
+
+    /// Octets that the socket has taken so far.
+    pub(super) fn sent(&mut self) -> u64 {
+        self.channel().map_or(0, |channel| channel.sent)
     }
 
     /// Takes a message; [`Self::flush`] sends it.

@@ -20,6 +20,7 @@
 
 mod channel;
 mod connection;
+mod frames;
 mod link;
 mod names;
 mod socket;
@@ -40,7 +41,7 @@ use rustls::pki_types::ServerName;
 use slab::Slab;
 
 use self::channel::Channel;
-use self::connection::{Connection, Stage};
+use self::connection::{Blocked, Connection, Stage};
 use self::link::{Door, Got, Link};
 use self::names::Names;
 use self::types::is_web;
@@ -59,8 +60,6 @@ const SETTLED_A_TURN: usize = 8;
 const READ_A_TURN: usize = 64 * 1024;
 /// Connections read in one turn: what a turn brings is 4 MiB at most.
 const READERS_A_TURN: usize = 64;
-/// How long a peer may take nothing of what waits for it.
-const STALL_MS: u64 = 30_000;
 /// When accepting failed for want of descriptors.
 const ACCEPT_AGAIN_MS: u64 = 100;
 
@@ -329,21 +328,29 @@ impl Connections {
 
     /// Sends what was given since the last time.
     pub fn flush(&mut self) {
-        let now = self.now;
         for number in std::mem::take(&mut self.dirty) {
-            let Some(connection) = self.connection(number) else { continue };
-            connection.dirty = false;
-            if connection.stage != Stage::Open || connection.doomed.is_some() {
-                continue;
-            }
-            match connection.link.flush() {
-                Ok(true) => connection.blocked_ns = None,
-                Ok(false) => {
-                    connection.blocked_ns.get_or_insert(now.mono_ns);
-                    self.arm(number);
+            self.flush_one(number);
+        }
+    }
+
+    fn flush_one(&mut self, number: u64) {
+        let since_ns = self.now.mono_ns;
+        let Some(connection) = self.connection(number) else { return };
+        connection.dirty = false;
+        if connection.stage != Stage::Open || connection.doomed.is_some() {
+            return;
+        }
+        match connection.link.flush() {
+            Ok(true) => connection.blocked = None,
+            Ok(false) => {
+                // Whoever is slow and goes on has as long again: what waits is bounded by itself.
+                let sent = connection.link.sent();
+                if connection.blocked.is_none_or(|blocked| blocked.sent != sent) {
+                    connection.blocked = Some(Blocked { since_ns, sent });
                 }
-                Err(why) => self.doom(number, why),
+                self.arm(number);
             }
+            Err(why) => self.doom(number, why),
         }
     }
 
@@ -588,6 +595,10 @@ impl Connections {
     fn overdue(&mut self, number: u64) {
         let now = self.now;
         let limits = self.limits;
+        if self.connection(number).is_some_and(|c| c.blocked.is_some()) {
+            // The kernel calls only when a good part of its buffer is free.
+            self.flush_one(number);
+        }
         let Some(connection) = self.connection(number) else { return };
         connection.timer = None;
         match connection.overdue(now.mono_ns, &limits) {

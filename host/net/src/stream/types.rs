@@ -25,6 +25,8 @@ pub struct Limits {
     pub message_bytes: usize,
     /// Octets that may wait for a peer who does not read; one more ends the connection.
     pub waiting_bytes: usize,
+    /// How long a peer may take not one octet of what waits for it.
+    pub stall_ms: u64,
     /// For the whole of connecting, TLS and the WebSocket upgrade.
     pub setup_ms: u64,
     /// From a message's first octet to its last, and from accepting to the first whole message.
@@ -42,6 +44,7 @@ impl Default for Limits {
             per_source: 500,
             message_bytes: 65_535,
             waiting_bytes: 1 << 20,
+            stall_ms: 30_000,
             setup_ms: 10_000,
             message_ms: 10_000,
             idle_ms: 3_600_000,
@@ -138,7 +141,7 @@ pub enum Closed {
     MessageTimeout,
     /// Nobody can say where the next message begins.
     Framing(Why),
-    /// The peer reads too slowly.
+    /// More waits than may, or the peer took nothing of it for too long.
     Behind,
     /// TLS failed, in words.
     Tls(String),

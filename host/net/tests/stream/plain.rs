@@ -304,6 +304,30 @@ fn a_peer_who_does_not_read_is_let_go_before_memory_is() {
 }
 
 #[test]
+fn a_peer_who_reads_slowly_is_kept_as_long_as_it_goes_on() {
+    let limits = Limits { waiting_bytes: 32 << 20, stall_ms: 300, ..Limits::default() };
+    let mut bench = Bench::limited(limits);
+    let at = bench.listen(1, Transport::Tcp);
+    let mut peer = connect(&mut bench, at);
+    peer.write_all(options("x").as_bytes()).unwrap();
+    bench.until("a message", |b| b.messages.len() == 1);
+    let flow = bench.messages[0].0;
+    // More than the buffers of both kernels hold.
+    for _ in 0..24 {
+        bench.send(flow, vec![b'x'; 1 << 20]);
+    }
+    // Some of it each tenth of a second, so that something always waits.
+    let mut part = vec![0; 512 * 1024];
+    for _ in 0..12 {
+        bench.wait(100);
+        peer.read_exact(&mut part).unwrap();
+    }
+    assert!(bench.closed.is_empty(), "four times the limit, and never without progress");
+    // What both kernels still take is taken; then nothing is for the limit.
+    bench.until("its end", |b| b.closed == [(flow, Closed::Behind)]);
+}
+
+#[test]
 fn a_quiet_dialled_connection_is_pinged() {
     let mut bench = Bench::limited(Limits { ping_ms: 50, ..Limits::default() });
     bench.listen(1, Transport::Tcp);

@@ -129,6 +129,30 @@ fn a_browser_that_answers_no_ping_is_gone_and_one_that_does_is_not() {
 }
 
 #[test]
+fn half_a_message_has_as_long_as_on_any_stream_and_pings_buy_no_time() {
+    let limits = Limits { message_ms: 200, ..Limits::default() };
+    let mut bench = Bench::limited(limits);
+    let at = bench.listen(5, Transport::Ws);
+    let mut good = open(&mut bench, at);
+    let (mut half, mut fragments) = (open(&mut bench, at), open(&mut bench, at));
+    for socket in [&mut good, &mut half, &mut fragments] {
+        socket.send(Message::text(options("x"))).unwrap();
+    }
+    bench.until("three messages", |b| b.messages.len() == 3);
+    // A head that promises a hundred octets, and ten of them; the first of several fragments.
+    half.get_mut().write_all(&[&[0x81, 0x80 | 100, 0, 0, 0, 0][..], &[b'x'; 10]].concat()).unwrap();
+    fragments.get_mut().write_all(&[0x01, 0x80 | 1, 0, 0, 0, 0, b'x']).unwrap();
+    for _ in 0..8 {
+        bench.wait(20);
+        fragments.get_mut().write_all(&[0x89, 0x80, 0, 0, 0, 0]).unwrap();
+    }
+    assert!(bench.closed.is_empty());
+    bench.until("both are closed", |b| b.closed_for("message-timeout") == 2);
+    bench.wait(300);
+    assert_eq!((bench.messages.len(), bench.connections.counters().open), (3, 1));
+}
+
+#[test]
 fn a_frame_beyond_the_limit_ends_the_connection() {
     let mut bench = Bench::limited(Limits { message_bytes: 4_096, ..Limits::default() });
     let at = bench.listen(5, Transport::Ws);

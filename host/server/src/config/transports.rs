@@ -238,6 +238,7 @@ pub(super) fn read_connections(root: &Section<'_, '_>) -> Limits {
         message_bytes: s.number("max_message_bytes", 1_024..=65_535_i64, d.message_bytes as i64) as usize,
         waiting_bytes: s.number("max_waiting_bytes", 65_536..=1_073_741_824_i64, d.waiting_bytes as i64)
             as usize,
+        stall_ms: s.seconds_ms("stall_timeout_s", 1.0..=600.0, d.stall_ms),
         setup_ms: s.seconds_ms("setup_timeout_s", 0.1..=60.0, d.setup_ms),
         message_ms: s.seconds_ms("message_timeout_s", 0.1..=60.0, d.message_ms),
         idle_ms: s.seconds_ms("idle_timeout_s", 1.0..=86_400.0, d.idle_ms),
