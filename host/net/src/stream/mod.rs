@@ -208,9 +208,14 @@ impl Connections {
         true
     }
 
-    /// Does what can be done now: accepts, sets up, reads if `read`, sends, closes what took too long.
-    /// Whether there is more to do at once.
-    pub fn turn(&mut self, now: Now, read: bool) -> bool {
+    /// Does what can be done now: accepts whom `lets_in` does, sets up, reads if `read`, sends, closes what took too
+    /// long. Whether there is more to do at once.
+    pub fn turn(
+        &mut self,
+        now: Now,
+        read: bool,
+        mut lets_in: impl FnMut(Transport, SocketAddr) -> bool,
+    ) -> bool {
         self.now = now;
         self.failed.clear();
         self.end_doomed();
@@ -222,7 +227,7 @@ impl Connections {
         }
         let mut more = false;
         for index in 0..self.listeners.len() {
-            more |= self.accept(index);
+            more |= self.accept(index, &mut lets_in);
         }
         let (mut settled, mut readers) = (0, 0);
         for _ in 0..self.ready.len() {
@@ -372,6 +377,24 @@ impl Connections {
         }
     }
 
+    /// Ends, with the next turn, the accepted connections of the sources that are `banned`, an IPv6 network by its
+    /// first address, except those to `spare`. Whether some are being set up, of which more will be known later.
+    pub fn shut_out(&mut self, banned: impl Fn(IpAddr) -> bool, spare: impl Fn(Flow) -> bool) -> bool {
+        let sources: Set<IpAddr> = self.per_source.keys().copied().filter(|ip| banned(*ip)).collect();
+        if sources.is_empty() {
+            return false;
+        }
+        let theirs = |c: &&Connection| !c.dialled && sources.contains(&source(c.flow.remote.ip()));
+        let (open, settling): (Vec<_>, Vec<_>) =
+            self.connections.iter().map(|(_, c)| c).filter(theirs).partition(|c| c.stage == Stage::Open);
+        let later = !settling.is_empty();
+        let flows: Vec<Flow> = open.iter().map(|c| c.full_flow()).filter(|flow| !spare(*flow)).collect();
+        for number in flows.iter().filter_map(|flow| flow.connection) {
+            self.doom(number, Closed::Banned);
+        }
+        later
+    }
+
     /// Ends all connections and listens no more.
     pub fn close_all(&mut self) {
         self.listeners.clear();
@@ -390,7 +413,7 @@ impl Connections {
     }
 
     /// Accepts a few; whether there may be more.
-    fn accept(&mut self, index: usize) -> bool {
+    fn accept(&mut self, index: usize, lets_in: &mut impl FnMut(Transport, SocketAddr) -> bool) -> bool {
         let now = self.now;
         for _ in 0..SETTLED_A_TURN {
             let Some(listener) = self.listeners.get_mut(index).filter(|l| l.ready) else { return false };
@@ -420,6 +443,7 @@ impl Connections {
             let of_source = self.per_source.get(&source).copied().unwrap_or(0);
             if self.connections.len() >= self.limits.connections.min(1 << PLACE_BITS)
                 || of_source >= self.limits.per_source
+                || !lets_in(listener.listen.transport, remote)
             {
                 self.counters.refused += 1;
                 continue;

@@ -155,6 +155,8 @@ pub enum Closed {
     NoWay,
     /// The system says so.
     Socket(String),
+    /// Its source may not speak to us any more.
+    Banned,
 }
 
 impl Closed {
@@ -165,7 +167,7 @@ impl Closed {
     }
 
     /// All words, in the order of [`Counters::closed`].
-    pub const WORDS: [&'static str; 13] = [
+    pub const WORDS: [&'static str; 14] = [
         "by-peer",
         "vanished",
         "idle",
@@ -179,6 +181,7 @@ impl Closed {
         "full",
         "no-way",
         "socket",
+        "banned",
     ];
 
     pub(super) const fn index(&self) -> usize {
@@ -196,6 +199,7 @@ impl Closed {
             Self::Full => 10,
             Self::NoWay => 11,
             Self::Socket(_) => 12,
+            Self::Banned => 13,
         }
     }
 }
@@ -221,7 +225,7 @@ pub struct Counters {
     pub accepted: u64,
     /// Dialled.
     pub dialled: u64,
-    /// Turned away since [`Limits::connections`] or [`Limits::per_source`] was reached.
+    /// Turned away since [`Limits::connections`] or [`Limits::per_source`] was reached, or by the caller's own rule.
     pub refused: u64,
     /// Whole messages received.
     pub received: u64,
@@ -230,5 +234,5 @@ pub struct Counters {
     /// Messages for a connection that was gone.
     pub unsent: u64,
     /// Ends, by [`Closed::WORDS`].
-    pub closed: [u64; 13],
+    pub closed: [u64; 14],
 }

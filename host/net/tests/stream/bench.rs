@@ -1,7 +1,7 @@
 //! One [`Connections`] with its poll, turned until something is so; certificates for a test.
 
 use std::fs;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -26,6 +26,8 @@ pub(crate) struct Bench {
     pub(crate) connections: Connections,
     poll: Poll,
     clock: Clock,
+    /// Who may not connect.
+    pub(crate) banned: Option<IpAddr>,
     pub(crate) messages: Vec<(Flow, Bytes)>,
     pub(crate) known: Vec<(Flow, Arc<[String]>)>,
     pub(crate) closed: Vec<(Flow, Closed)>,
@@ -43,6 +45,7 @@ impl Bench {
             connections: Connections::new(clock.now(), registry, renewal),
             poll,
             clock,
+            banned: None,
             messages: Vec::new(),
             known: Vec::new(),
             closed: Vec::new(),
@@ -84,7 +87,8 @@ impl Bench {
             assert!(self.connections.event(event));
         }
         let now = self.clock.now();
-        self.connections.turn(now, true);
+        let banned = self.banned;
+        self.connections.turn(now, true, |_, remote| Some(remote.ip()) != banned);
         while let Some(event) = self.connections.poll() {
             match event {
                 Event::Message(flow, bytes) => self.messages.push((flow, bytes)),

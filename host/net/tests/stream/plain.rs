@@ -1,7 +1,7 @@
 //! TCP in the clear: framing, keep-alives, reuse, limits, ends.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
 use cordboard_net::stream::{Closed, Flow, Limits, Transport};
@@ -261,6 +261,39 @@ fn garbage_is_refused_and_counted() {
     assert!(bench.messages.is_empty());
 }
 
+/// A connection from another address of this machine.
+fn connect_from(ip: &str, to: SocketAddr) -> TcpStream {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    socket.bind(&SocketAddr::new(ip.parse().unwrap(), 0).into()).unwrap();
+    socket.connect(&to.into()).unwrap();
+    socket.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
+    TcpStream::from(socket)
+}
+
+#[test]
+fn who_is_banned_is_not_let_in_and_loses_what_is_open_except_what_is_spared() {
+    let mut bench = Bench::limited(Limits::default());
+    let at = bench.listen(1, Transport::Tcp);
+    let bad: IpAddr = "127.0.0.2".parse().unwrap();
+    let (mut good, mut trusted, mut idle) =
+        (connect(&mut bench, at), connect_from("127.0.0.2", at), connect_from("127.0.0.2", at));
+    for (peer, name) in [(&mut good, "good"), (&mut trusted, "trusted"), (&mut idle, "idle")] {
+        peer.write_all(options(name).as_bytes()).unwrap();
+    }
+    bench.until("three messages", |b| b.messages.len() == 3);
+    let spared = trusted.local_addr().unwrap();
+    assert!(!bench.connections.shut_out(|ip| ip == bad, |flow| flow.remote == spared));
+    bench.until("the end of one", |b| b.closed.len() == 1);
+    assert_eq!((bench.closed[0].0.remote, &bench.closed[0].1), (idle.local_addr().unwrap(), &Closed::Banned));
+    bench.banned = Some(bad);
+    let mut again = connect_from("127.0.0.2", at);
+    bench.until("nobody is let in", |b| b.connections.counters().refused == 1);
+    assert!(
+        is_closed(&mut again) && is_closed(&mut idle) && !is_closed(&mut good) && !is_closed(&mut trusted)
+    );
+    assert_eq!(bench.connections.counters().open, 2);
+}
+
 #[test]
 fn connections_in_all_and_of_one_source_are_limited_and_freed_again() {
     let mut bench = Bench::limited(Limits { connections: 5, per_source: 3, ..Limits::default() });
@@ -270,13 +303,7 @@ fn connections_in_all_and_of_one_source_are_limited_and_freed_again() {
     assert!(is_closed(&mut one_more));
     assert_eq!((bench.connections.counters().refused, bench.connections.counters().open), (1, 3));
     // Another source has its own share, within the whole.
-    let from = |ip: &str| {
-        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
-        socket.bind(&SocketAddr::new(ip.parse().unwrap(), 0).into()).unwrap();
-        socket.connect(&at.into()).unwrap();
-        TcpStream::from(socket)
-    };
-    held.extend([from("127.0.0.2"), from("127.0.0.3"), from("127.0.0.4")]);
+    held.extend(["127.0.0.2", "127.0.0.3", "127.0.0.4"].map(|ip| connect_from(ip, at)));
     bench.until("the sixth is refused", |b| b.connections.counters().refused == 2);
     assert_eq!(bench.connections.counters().open, 5);
     held.clear();

@@ -1,11 +1,12 @@
 //! The gate before all listeners: who may send to us, and who may not for a while.
 //!
-//! Asked by the doors of the redirect role and by the shard for each datagram of a sender that is
-//! no trunk; trunks pass without a question, so that nobody who forges their addresses can have them
+//! Asked by the doors of the redirect role and by the shard for each datagram, and for each new connection, of a
+//! sender that is no trunk; trunks pass without a question, so that nobody who forges their addresses can have them
 //! shut out. One table for all threads: a lock of some nanoseconds a datagram of a stranger or a phone, and
 //! whoever is caught at one listener is shut out of all.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
@@ -21,6 +22,8 @@ pub struct Gate(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     defence: Mutex<Defence>,
+    /// Bans that were begun, to be looked at without the lock.
+    begun: AtomicU64,
     scanners: Scanners,
 }
 
@@ -38,7 +41,7 @@ impl Gate {
     #[must_use]
     pub fn new(config: &Config, model: &Model) -> Self {
         let defence = Mutex::new(Defence::new(config.settings.clone()));
-        let gate = Self(Arc::new(Inner { defence, scanners: Scanners::default() }));
+        let gate = Self(Arc::new(Inner { defence, begun: AtomicU64::new(0), scanners: Scanners::default() }));
         gate.configure(config, model);
         gate
     }
@@ -99,11 +102,28 @@ impl Gate {
     }
 
     fn admit(&self, now: Now, source: IpAddr, what: What) -> Verdict {
-        let verdict = self.lock().admit(now, source, what);
+        let mut defence = self.lock();
+        let verdict = defence.admit(now, source, what);
+        if verdict == Verdict::Banned && what != What::Packet {
+            self.0.begun.store(defence.counts().bans, Relaxed);
+        }
+        drop(defence);
         if verdict == Verdict::Banned && what != What::Packet {
             tracing::warn!(%source, ?what, "a sender is banned; `cordboard bans` lists who is");
         }
         verdict
+    }
+
+    /// Bans that were begun so far: who has connections looks whose they are when it has changed.
+    #[must_use]
+    pub fn begun(&self) -> u64 {
+        self.0.begun.load(Relaxed)
+    }
+
+    /// Whether a source is banned now.
+    #[must_use]
+    pub fn is_banned(&self, now: Now, source: IpAddr) -> bool {
+        self.lock().is_banned(now, source)
     }
 
     /// Who is banned now.
@@ -167,9 +187,12 @@ mod tests {
         assert!(!enters(&gate, STRANGER, &request("friendly-scanner")));
         assert!(!enters(&gate, STRANGER, &request("a phone")));
         assert!(enters(&gate, "192.0.2.10:5060", &request("a phone")));
-        assert_eq!(gate.bans(Now::default()).len(), 1);
+        assert_eq!((gate.bans(Now::default()).len(), gate.begun()), (1, 1));
+        assert!(gate.is_banned(Now::default(), "192.0.2.9".parse().unwrap()));
+        assert!(!gate.is_banned(Now::default(), "192.0.2.10".parse().unwrap()));
         assert!(gate.unban(Now::default(), "192.0.2.9".parse().unwrap()));
         assert!(enters(&gate, STRANGER, &request("a phone")));
+        assert!(!gate.is_banned(Now::default(), "192.0.2.9".parse().unwrap()));
     }
 
     #[test]

@@ -233,6 +233,10 @@ struct Loop<P> {
     shed: u64,
     questions: Questions,
     passed_over: u64,
+    /// The bans that had begun when it was last looked whose connections are up.
+    bans: u64,
+    /// A banned source may still turn out to be a trunk's.
+    doubt: bool,
 }
 
 fn run<P: Plugins>(setup: ShardSetup<P>) {
@@ -285,6 +289,8 @@ fn run<P: Plugins>(setup: ShardSetup<P>) {
         shed: 0,
         questions: Questions::default(),
         passed_over: 0,
+        bans: 0,
+        doubt: false,
     };
     let mut now = clock.now();
     let mut pace = Pace::new(ms(ROUND_MS), ROUNDS_AT_ONCE);
@@ -356,6 +362,7 @@ fn run<P: Plugins>(setup: ShardSetup<P>) {
         if now.mono_ns >= told {
             told = now.mono_ns + 200_000_000;
             l.tap.sweep(now);
+            l.shut_out(now);
             l.tell(now, &view);
         }
     }
@@ -414,40 +421,51 @@ impl<P: Plugins> Loop<P> {
             shed,
             questions,
             passed_over,
+            doubt,
             ..
         } = self;
         questions.turn();
         let seen = tap.is_on();
         let (mut count, shed_before) = (0_u64, *shed + *passed_over);
-        let more = sockets.turn(now, read, |at, input| {
-            let (Some((transport, local)), Input::Datagram { flow, bytes }) = (at, &input) else {
-                return shard.handle(now, input, out);
-            };
-            count += 1;
-            if seen {
-                let path = Path { sent: false, transport, local, remote: flow.remote };
-                tap.message(clock.now(), path, bytes);
-            }
-            // Trunks pass without a question.
-            if !shard.is_trunk(now, *flow) && !gate.lets_in(now, flow.remote, bytes) {
-                return;
-            }
-            // Before any call: what only asks.
-            // Silence is an answer over UDP alone, where a client asks again (RFC 3261 17.1.2.2).
-            if *pressed >= PRESSED && flow.connection.is_none() && questions.waits(flow.remote, bytes) {
-                *passed_over += 1;
-                return;
-            }
-            // First those whose limits refuse them anyway; when that does not help, everybody.
-            if *pressed >= PRESSED
-                && (*pressed >= PRESSED_LONG || shard.is_full_for(now, flow.remote))
-                && let Some((to, bytes)) = too_many(shard, model, key, *flow, bytes)
-            {
-                *shed += 1;
-                return out.push(Output::Send { flow: to, bytes });
-            }
-            shard.handle(now, input, out);
+        let more = sockets.turn(now, read, |transport, remote| {
+            let banned = gate.is_banned(now, remote.ip());
+            // Where a trunk is known by its certificate, it is heard before it is shut out.
+            let may_prove =
+                || transport.is_secure() && model.trunks.iter().any(|trunk| !trunk.certificates.is_empty());
+            let lets_in = !banned || may_prove();
+            *doubt |= banned && lets_in;
+            lets_in
         });
+        let more = more
+            | sockets.take(read, |at, input| {
+                let (Some((transport, local)), Input::Datagram { flow, bytes }) = (at, &input) else {
+                    return shard.handle(now, input, out);
+                };
+                count += 1;
+                if seen {
+                    let path = Path { sent: false, transport, local, remote: flow.remote };
+                    tap.message(clock.now(), path, bytes);
+                }
+                // Trunks pass without a question.
+                if !shard.is_trunk(now, *flow) && !gate.lets_in(now, flow.remote, bytes) {
+                    return;
+                }
+                // Before any call: what only asks.
+                // Silence is an answer over UDP alone, where a client asks again (RFC 3261 17.1.2.2).
+                if *pressed >= PRESSED && flow.connection.is_none() && questions.waits(flow.remote, bytes) {
+                    *passed_over += 1;
+                    return;
+                }
+                // First those whose limits refuse them anyway; when that does not help, everybody.
+                if *pressed >= PRESSED
+                    && (*pressed >= PRESSED_LONG || shard.is_full_for(now, flow.remote))
+                    && let Some((to, bytes)) = too_many(shard, model, key, *flow, bytes)
+                {
+                    *shed += 1;
+                    return out.push(Output::Send { flow: to, bytes });
+                }
+                shard.handle(now, input, out);
+            });
         *pressed = match more {
             false => 0,
             // A flood that is being shed is no reason to shed others.
@@ -455,6 +473,15 @@ impl<P: Plugins> Loop<P> {
             true => *pressed + 1,
         };
         more
+    }
+
+    /// Ends the connections of those who were banned since the last time.
+    fn shut_out(&mut self, now: Now) {
+        let begun = self.gate.begun();
+        if std::mem::replace(&mut self.bans, begun) != begun || self.doubt {
+            let Self { sockets, shard, gate, .. } = self;
+            self.doubt = sockets.shut_out(|ip| gate.is_banned(now, ip), |flow| shard.is_trunk(now, flow));
+        }
     }
 
     /// Carries out what the machine wants done, in order for each receiver.

@@ -4,7 +4,7 @@
 //! and everything else about a round is the loop's.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use bytes::Bytes;
 use cordboard_base::Now;
@@ -80,14 +80,24 @@ impl Sockets {
         }
     }
 
-    /// Reads if `read`, and tells what became of connections; messages come with where they were received.
-    /// Whether there is more to do at once.
-    pub(super) fn turn(&mut self, now: Now, read: bool, mut each: impl FnMut(Option<At>, Input)) -> bool {
+    /// Does what connections need, and reads them if `read`; [`Self::take`] has to follow. Whether there is more to do
+    /// at once.
+    pub(super) fn turn(
+        &mut self,
+        now: Now,
+        read: bool,
+        lets_in: impl FnMut(Transport, SocketAddr) -> bool,
+    ) -> bool {
+        self.connections.turn(now, read, lets_in)
+    }
+
+    /// Reads the UDP ports if `read`, and hands in what became of connections; messages come with where they were
+    /// received. Whether there is more to do at once.
+    pub(super) fn take(&mut self, read: bool, mut each: impl FnMut(Option<At>, Input)) -> bool {
         let mut more = false;
         for socket in self.ports.iter_mut().filter(|s| read && s.readable) {
             more |= socket.read(&mut each);
         }
-        more |= self.connections.turn(now, read);
         while let Some(event) = self.connections.poll() {
             let input = match event {
                 stream::Event::Message(at, bytes) => Input::Datagram { flow: flow(at), bytes },
@@ -142,6 +152,11 @@ impl Sockets {
     /// The number of a name that a flow is to prove (see [`Connections::name`]).
     pub(super) fn name(&mut self, name: &str) -> NameId {
         self.connections.name(name)
+    }
+
+    /// Ends connections of banned sources (see [`Connections::shut_out`]).
+    pub(super) fn shut_out(&mut self, banned: impl Fn(IpAddr) -> bool, spare: impl Fn(Flow) -> bool) -> bool {
+        self.connections.shut_out(banned, |at| spare(flow(at)))
     }
 
     /// New certificates and limits.

@@ -253,10 +253,16 @@ impl Defence {
 
     /// Ends the ban of a source and forgets its offences; says whether it was banned.
     pub fn unban(&mut self, now: Now, source: IpAddr) -> bool {
-        let Some(entry) = self.table.find(source) else { return false };
+        let Some(entry) = self.table.find_mut(source) else { return false };
         let was = entry.banned_until_ns > now.mono_ns;
         (entry.banned_until_ns, entry.debt_ms, entry.bans) = (0, 0, 0);
         was
+    }
+
+    /// Whether a source is banned now. Counts nothing.
+    #[must_use]
+    pub fn is_banned(&self, now: Now, source: IpAddr) -> bool {
+        self.table.find(source).is_some_and(|e| e.banned_until_ns > now.mono_ns && !e.exempt)
     }
 
     /// Everyone who is banned now. Looks at the whole table: for people, not for the path of a packet.

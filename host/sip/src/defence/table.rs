@@ -4,6 +4,7 @@
 use std::fmt;
 use std::hash::BuildHasher as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::ops::Range;
 use std::str::FromStr;
 
 use cordboard_base::map::HashState;
@@ -138,9 +139,9 @@ impl Table {
         }
     }
 
-    fn set(&mut self, key: u64, v6: bool) -> &mut [Entry] {
+    fn set(&self, key: u64, v6: bool) -> Range<usize> {
         let set = (self.hash.hash_one((key, v6)) as usize) & (self.entries.len() / WAYS - 1);
-        &mut self.entries[set * WAYS..(set + 1) * WAYS]
+        set * WAYS..(set + 1) * WAYS
     }
 
     /// The source's entry, and whether another had to go for it. `fresh` says a new one's burst and whether
@@ -153,6 +154,7 @@ impl Table {
     ) -> (&mut Entry, bool) {
         let (key, v6) = Self::key(source);
         let set = self.set(key, v6);
+        let set = &mut self.entries[set];
         let found = set.iter().position(|e| e.used && e.key == key && e.v6 == v6);
         if let Some(at) = found {
             return (&mut set[at], false);
@@ -173,9 +175,15 @@ impl Table {
         (&mut set[oldest], forgotten)
     }
 
-    pub(super) fn find(&mut self, source: IpAddr) -> Option<&mut Entry> {
+    pub(super) fn find(&self, source: IpAddr) -> Option<&Entry> {
         let (key, v6) = Self::key(source);
-        self.set(key, v6).iter_mut().find(|e| e.used && e.key == key && e.v6 == v6)
+        self.entries[self.set(key, v6)].iter().find(|e| e.used && e.key == key && e.v6 == v6)
+    }
+
+    pub(super) fn find_mut(&mut self, source: IpAddr) -> Option<&mut Entry> {
+        let (key, v6) = Self::key(source);
+        let set = self.set(key, v6);
+        self.entries[set].iter_mut().find(|e| e.used && e.key == key && e.v6 == v6)
     }
 
     pub(super) fn entries(&self) -> impl Iterator<Item = &Entry> {
