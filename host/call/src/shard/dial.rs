@@ -327,6 +327,7 @@ impl Core {
         };
         let leg = self.invite(call.key, invite)?;
         dial.party.leg = Some(leg);
+        self.trunks.calls(to.remote.ip(), self.now);
         self.trunk_called(trunk, uri);
         self.leg_line(call, Some(leg), Step::After, format!("trunk {trunk}: {number} at {uri}"));
         Ok(())

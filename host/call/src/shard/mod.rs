@@ -503,7 +503,8 @@ impl Shard {
         self.core.call_ids.contains_key(call_id)
     }
 
-    /// Whether a sender is a trunk's: by its address, by its registration here, or by its certificate.
+    /// Whether a sender is a trunk's: by its address, by its registration here, by its certificate, or since our own
+    /// requests go there (see [`Self::calls_to`]).
     #[must_use]
     pub fn is_trunk(&self, now: Now, flow: Flow) -> bool {
         let core = &self.core;
@@ -514,6 +515,14 @@ impl Shard {
         core.model.trunk_from(flow.remote).is_some()
             || core.trunks.peer_at(flow, now).is_some()
             || proved().is_some_and(|names| certified(names))
+            || self.calls_to(now, flow.remote.ip())
+    }
+
+    /// Whether a trunk's calls, REGISTER or OPTIONS went to this address lately: a carrier that we only call out to is
+    /// no stranger. It may not send calls for that.
+    #[must_use]
+    pub fn calls_to(&self, now: Now, address: IpAddr) -> bool {
+        self.core.trunks.has_called(address, now)
     }
 
     /// Whether the next call of a sender would be refused by a limit of its trunk or of ours.

@@ -6,7 +6,7 @@
 //! until its registration is taken back, under no name.
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use cordboard_base::{Map, Now, TimerId, ms, secs};
 use cordboard_sip::endpoint::{Flow, OutRequest, RequestFailure, Transport};
@@ -23,6 +23,11 @@ use crate::trunk::hunt::{self, escape_user};
 use crate::trunk::register::{self, Registration, Rest, State};
 use crate::trunk::terms::{Outbound, Register};
 use crate::trunk::{Refused, Totals};
+
+/// An address that a trunk's requests went to is known for so long.
+const KNOWN_S: u64 = 3_600;
+/// So many of them at most; one more is a stranger until others are forgotten.
+const MAX_KNOWN: usize = 4_096;
 
 /// Why a trunk wakes up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,6 +82,8 @@ pub(super) struct Trunks {
     /// Peers that have registered here.
     bound: Map<Name, Bound>,
     bound_at: Map<SocketAddr, Name>,
+    /// Where requests of trunks went, and until when (monotonic) that makes it known.
+    called: Map<IpAddr, u64>,
 }
 
 /// Where a peer that registers is.
@@ -110,6 +117,26 @@ impl Trunks {
         let state = self.states.values().find(|s| s.registration.is_some() && s.line == line)?;
         let user = state.out.register.as_ref()?.user.clone();
         Some(ToRegistration { trunk: state.name.clone(), user })
+    }
+
+    /// Notes that a trunk's request goes there, by its configuration or by what DNS says of it.
+    pub(super) fn calls(&mut self, at: IpAddr, now: Now) {
+        let until_ns = now.after_ns(secs(KNOWN_S));
+        if let Some(known) = self.called.get_mut(&at) {
+            *known = until_ns;
+            return;
+        }
+        if self.called.len() >= MAX_KNOWN {
+            self.called.retain(|_, until_ns| *until_ns > now.mono_ns);
+        }
+        if self.called.len() < MAX_KNOWN {
+            self.called.insert(at, until_ns);
+        }
+    }
+
+    /// Whether a trunk's requests went to this address lately.
+    pub(super) fn has_called(&self, at: IpAddr, now: Now) -> bool {
+        self.called.get(&at).is_some_and(|until_ns| *until_ns > now.mono_ns)
     }
 
     /// The state that still has to take a binding of the same address-of-record back: the contact may be the same, too.
@@ -466,6 +493,7 @@ impl Core {
             credentials: credentials(&state.out),
             ..OutRequest::default()
         };
+        self.trunks.calls(at.remote.ip(), self.now);
         let number = self.endpoint.request(self.now, request);
         self.trunks.asked.insert(number, Asked::Register(id));
         self.pump();
@@ -506,6 +534,7 @@ impl Core {
             credentials: credentials(&state.out),
             ..OutRequest::default()
         };
+        self.trunks.calls(to.remote.ip(), self.now);
         let number = self.endpoint.request(self.now, request);
         self.trunks.asked.insert(number, Asked::Probe(id, at));
         if let Some(peer) = self.trunks.states.get_mut(&id).and_then(|s| s.peers.get_mut(at)) {

@@ -221,6 +221,39 @@ fn a_caller_who_gives_up_while_it_rings_frees_the_trunk() {
     assert_eq!(w.shard.trunks(w.now)[1].calls_out, 0);
 }
 
+#[test]
+fn whom_a_trunk_calls_is_no_stranger_and_may_not_call_for_that() {
+    let mut named = trunk("named", &[(1, 1)]);
+    named.out.as_mut().unwrap().destinations[0].uri = "sip:far.test".into();
+    let mut w = World::with(with(vec![named]));
+    let at = |n: usize, port: u16| {
+        cordboard_sip::endpoint::Flow::udp(1, std::net::SocketAddr::new(agent_at(n).ip(), port))
+    };
+    // Where a router sends a call without a trunk is anybody's.
+    call(&mut w, &format!("sip:desk@{}", agent_at(2)));
+    w.hang_up();
+    assert!(!w.shard.is_trunk(w.now, at(2, 5060)) && !w.shard.is_trunk(w.now, at(1, 5060)));
+    call(&mut w, "trunk:named/+4930");
+    resolves(&mut w, "far.test", &[1]);
+    w.accept(1);
+    assert!(w.shard.is_trunk(w.now, at(1, 5060)), "what DNS says of a trunk's destination");
+    assert!(w.shard.is_trunk(w.now, at(1, 40_000)), "and whatever port it sends from");
+    w.hang_up();
+    let invite = cordboard_sip::endpoint::Invite {
+        listener: 1,
+        target: "sip:+4940@10.0.0.1".into(),
+        from: "<sip:+331@x>".into(),
+        to: "<sip:+4940@x>".into(),
+        ..Default::default()
+    };
+    let now = w.now;
+    w.agents[0].sip.invite(now, invite).unwrap();
+    w.run();
+    assert_eq!(w.agents[0].refused().unwrap().0, 403);
+    w.pass(3_600_000);
+    assert!(!w.shard.is_trunk(w.now, at(1, 5060)), "known for an hour after the last call");
+}
+
 // ---- Registration ----
 
 fn registering() -> Model {

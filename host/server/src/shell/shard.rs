@@ -428,7 +428,7 @@ impl<P: Plugins> Loop<P> {
         let seen = tap.is_on();
         let (mut count, shed_before) = (0_u64, *shed + *passed_over);
         let more = sockets.turn(now, read, |transport, remote| {
-            let banned = gate.is_banned(now, remote.ip());
+            let banned = gate.is_banned(now, remote.ip()) && !shard.calls_to(now, remote.ip());
             // Where a trunk is known by its certificate, it is heard before it is shut out.
             let may_prove =
                 || transport.is_secure() && model.trunks.iter().any(|trunk| !trunk.certificates.is_empty());
