@@ -148,6 +148,22 @@ fn an_old_nonce_is_stale_only_with_the_right_password() {
 }
 
 #[test]
+fn two_challenges_of_one_millisecond_are_answered_each_from_the_first_count_on() {
+    let mut p = Pair::new();
+    let both = [1, 2].map(|_| p.server.challenge(at(1_000), "example.com", Algorithm::Sha256, false));
+    for challenge in both {
+        // Each client counts from 1, and neither knows of the other.
+        let value = Pair::new().credentials(&[&challenge], "bob", "zanzibar");
+        assert!(value.contains("nc=00000001"));
+        assert_eq!(p.verify(at(1_000), &value), Verdict::Ok { user: "bob".into() });
+        assert_eq!(p.verify(at(1_000), &value), Verdict::Stale, "and no count is taken twice");
+        let other = value.replace("nonce=\"0000000003e800000000", "nonce=\"0000000003e800000007");
+        assert!(other == value || p.verify(at(1_000), &other) == Verdict::Missing, "the number is sealed");
+    }
+    assert_eq!(p.server.remembered(), 2);
+}
+
+#[test]
 fn the_table_of_counts_is_bounded_and_forgets_on_the_safe_side() {
     let mut p = Pair::new();
     p.server = Server::with_limits([7; 32], 300_000, 4);

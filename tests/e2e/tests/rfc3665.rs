@@ -55,8 +55,6 @@ fn registrations_of_section_2() {
     let mut play = Play::default();
     challenged(&mut play, "secret-bob", desk);
     play.step("<recv response=\"200\"/>");
-    // Nonces of one millisecond are alike, and SIPp begins to count anew: it would have to answer `stale=true`.
-    play.step("<pause milliseconds=\"20\"/>");
     challenged(&mut play, "secret-bob", second);
     play.step(&binding("bob-home@", true));
     play.run(&scene, "update", free_port(), &to_centre(&centre, &[])).all_well(1, s(30));

@@ -208,7 +208,7 @@ impl Core {
             Verdict::Ok { .. } | Verdict::Wrong => self.respond(txn, 403, &[]),
             Verdict::Missing | Verdict::Stale => {
                 let stale = verdict == Verdict::Stale;
-                let challenge = |a| self.digest.challenge(self.now, realm, a, stale);
+                let mut challenge = |a| self.digest.challenge(self.now, realm, a, stale);
                 // Only what the stored password can be checked with.
                 let offers: Vec<String> = match credential(password) {
                     Credential::Ha1 { md5: Some(_), sha256: None } => vec![challenge(Algorithm::Md5)],

@@ -1,8 +1,8 @@
 //! Asking for credentials and judging them.
 //!
-//! A nonce is its time of issue and a keyed hash over that time, the realm and the algorithm, so
-//! any node with the secret can check it and none has to remember it. What is remembered is which
-//! counts of a nonce were used. When that table is full the oldest nonce falls out and every nonce
+//! A nonce is its time of issue, a number that tells it from others of that millisecond, and a keyed hash over
+//! both, the realm and the algorithm, so any node with the secret can check it and none has to remember it. What is
+//! remembered is which counts of a nonce were used. When that table is full the oldest nonce falls out and every nonce
 //! as old counts as stale from then on: a used count is never taken twice.
 
 use std::collections::BTreeMap;
@@ -78,6 +78,8 @@ pub struct Server {
     capacity: usize,
     /// By time of issue and hash, so the first is the oldest.
     used: BTreeMap<(i64, [u8; 16]), Used>,
+    /// Of the next nonce. It comes round, but not within a millisecond.
+    serial: u32,
     /// Nonces issued up to here are stale, because their counts may have been forgotten.
     forgotten_ms: i64,
 }
@@ -100,15 +102,19 @@ impl Server {
     /// A server with other limits.
     #[must_use]
     pub fn with_limits(secret: [u8; 32], lifetime_ms: i64, capacity: usize) -> Self {
-        Self { secret, lifetime_ms, capacity: capacity.max(1), used: BTreeMap::new(), forgotten_ms: i64::MIN }
+        let (used, forgotten_ms) = (BTreeMap::new(), i64::MIN);
+        Self { secret, lifetime_ms, capacity: capacity.max(1), used, serial: 0, forgotten_ms }
     }
 
     /// The value of WWW-Authenticate or Proxy-Authenticate. Who takes both algorithms writes one
-    /// header for each, SHA-256 first (RFC 8760 2.4).
+    /// header for each, SHA-256 first (RFC 8760 2.4). No two have the same nonce: a client counts each of its own
+    /// from 1 (RFC 7616 3.4).
     #[must_use]
-    pub fn challenge(&self, now: Now, realm: &str, algorithm: Algorithm, stale: bool) -> String {
-        let issued_ms = now.wall_ms;
-        let nonce = format!("{:012x}{}", issued_ms, hex(&self.seal(issued_ms, realm, algorithm)));
+    pub fn challenge(&mut self, now: Now, realm: &str, algorithm: Algorithm, stale: bool) -> String {
+        let issue = Issue { at_ms: now.wall_ms, serial: self.serial };
+        self.serial = self.serial.wrapping_add(1);
+        let seal = hex(&self.seal(issue, realm, algorithm));
+        let nonce = format!("{:012x}{:08x}{seal}", issue.at_ms, issue.serial);
         let stale = if stale { ", stale=true" } else { "" };
         let algorithm = algorithm.as_str();
         format!("Digest realm=\"{realm}\", nonce=\"{nonce}\", algorithm={algorithm}, qop=\"auth\"{stale}")
@@ -129,8 +135,8 @@ impl Server {
         let Some(algorithm) = Algorithm::parse(header.algorithm).filter(|_| header.realm == realm) else {
             return Verdict::Missing;
         };
-        let Some((issued_ms, seal)) = read_nonce(header.nonce) else { return Verdict::Missing };
-        if !same(&seal, &self.seal(issued_ms, realm, algorithm)) {
+        let Some((issue, seal)) = read_nonce(header.nonce) else { return Verdict::Missing };
+        if !same(&seal, &self.seal(issue, realm, algorithm)) {
             // A nonce of a former secret, of another server, or made up: a fresh one will tell.
             return Verdict::Missing;
         }
@@ -161,6 +167,7 @@ impl Server {
         if !right || !is_known {
             return Verdict::Wrong;
         }
+        let issued_ms = issue.at_ms;
         let age_ms = now.wall_ms - issued_ms;
         if age_ms > self.lifetime_ms || age_ms < -SKEW_MS || issued_ms <= self.forgotten_ms {
             return Verdict::Stale;
@@ -201,12 +208,13 @@ impl Server {
         true
     }
 
-    fn seal(&self, issued_ms: i64, realm: &str, algorithm: Algorithm) -> [u8; 16] {
+    fn seal(&self, issue: Issue, realm: &str, algorithm: Algorithm) -> [u8; 16] {
         // Key, fixed-size fields, then the one of variable size; hashed twice, so that the hash
         // cannot be extended.
         let mut hash = Sha256::new();
         hash.update(self.secret);
-        hash.update(issued_ms.to_be_bytes());
+        hash.update(issue.at_ms.to_be_bytes());
+        hash.update(issue.serial.to_be_bytes());
         hash.update([algorithm as u8]);
         hash.update(realm.as_bytes());
         let inner = hash.finalize();
@@ -217,14 +225,22 @@ impl Server {
     }
 }
 
-/// Time of issue and hash of a nonce of ours.
-fn read_nonce(nonce: &str) -> Option<(i64, [u8; 16])> {
-    if nonce.len() != 44 || !nonce.bytes().all(|b| b.is_ascii_hexdigit()) {
+/// What a nonce is made of, beside its hash.
+#[derive(Debug, Clone, Copy)]
+struct Issue {
+    at_ms: i64,
+    serial: u32,
+}
+
+/// Issue and hash of a nonce of ours.
+fn read_nonce(nonce: &str) -> Option<(Issue, [u8; 16])> {
+    if nonce.len() != 52 || !nonce.bytes().all(|b| b.is_ascii_hexdigit()) {
         return None;
     }
-    let issued_ms = i64::from_str_radix(&nonce[..12], 16).ok()?;
-    let seal = u128::from_str_radix(&nonce[12..], 16).ok()?;
-    Some((issued_ms, seal.to_be_bytes()))
+    let at_ms = i64::from_str_radix(&nonce[..12], 16).ok()?;
+    let serial = u32::from_str_radix(&nonce[12..20], 16).ok()?;
+    let seal = u128::from_str_radix(&nonce[20..], 16).ok()?;
+    Some((Issue { at_ms, serial }, seal.to_be_bytes()))
 }
 
 /// Compares without telling by its duration where the difference is.
