@@ -353,3 +353,24 @@ fn what_is_wrong_with_a_trunk_is_said() {
         assert!(text.contains(part), "{trunk:?}: {text}");
     }
 }
+
+#[test]
+fn the_secret_of_passages_is_said_once_and_long_enough() {
+    let with = |lines: &str| parse(&format!("{GOOD}\n[passages]\n{lines}\n"));
+    let key = |secret: &str| with(&format!("secret = \"{secret}\"")).expect("it is well").passages;
+    assert!(key("0123456789abcdef").is_some());
+    assert_eq!(key("0123456789abcdef"), key("0123456789abcdef"), "two nodes have the same key");
+    assert_ne!(key("0123456789abcdef"), key("0123456789abcdeg"));
+    assert_eq!(parse(GOOD).expect("it is well").passages, None);
+    let config = with("secret = \"0123456789abcdef\"").expect("it is well");
+    assert!(!format!("{config:?}").contains("0123456789abcdef"));
+    for (lines, part) in [
+        ("secret = \"short\"", "16 octets or more"),
+        ("secret = \"0123456789abcdef\"\nsecret_file = \"missing\"", "one of `secret`"),
+        ("secret_file = \"missing\"", "cannot be read"),
+        ("secret_env = \"CORDBOARD_NO_SUCH_SECRET\"", "no variable"),
+    ] {
+        let said = with(lines).map_or_else(|p| p.to_string(), |_| "nothing".to_owned());
+        assert!(said.contains("passages") && said.contains(part), "{lines}: {said}");
+    }
+}

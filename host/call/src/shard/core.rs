@@ -111,6 +111,7 @@ impl Core {
         secret.chunks_mut(8).for_each(|c| c.copy_from_slice(&random.next_u64().to_le_bytes()));
         let mut endpoint = Endpoint::new(config.endpoint(), Random::from_entropy(stack_random));
         endpoint.set_session_expires_s(model.limits.session_expires_s);
+        let passages = config.passages.clone().unwrap_or_else(|| passages::Key::new(&secret));
         Self {
             config,
             model,
@@ -137,7 +138,7 @@ impl Core {
             trunks: Trunks::default(),
             watches: Watches::default(),
             names: Map::default(),
-            passages: passages::Key::new(&secret),
+            passages,
             digest: digest::Server::new(secret),
             draining: false,
             totals: Totals::default(),

@@ -46,6 +46,7 @@ use crate::redirect::Note;
 use crate::router::{Incoming, Route};
 use crate::script::{CallInfo, Failure, FromScript, ScriptId, ToScript};
 use crate::timeline::Step;
+use crate::trunk::passages;
 use call::{Call, CallKey, Side, Wake};
 use core::{Core, Timer};
 
@@ -215,6 +216,8 @@ pub struct ShardConfig {
     pub max_transactions: usize,
     /// Longer requests to UDP targets go by TCP (RFC 3261 18.1.1); 0 for never.
     pub stream_above_bytes: usize,
+    /// What all nodes of the centre sign the passages of calls with; none: a key of this life of the shard alone.
+    pub passages: Option<passages::Key>,
 }
 
 impl ShardConfig {
@@ -235,6 +238,7 @@ impl ShardConfig {
             max_legs: usual.max_legs,
             max_transactions: usual.max_transactions,
             stream_above_bytes: usual.stream_above_bytes,
+            passages: None,
         }
     }
 

@@ -14,8 +14,9 @@ pub const HEADER: &str = "X-Cordboard-Passages";
 /// A call may pass here this often, each time to another number.
 pub const MAX_PASSAGES: usize = 16;
 
-/// Makes tokens that nobody else can make.
-#[derive(Clone)]
+/// Makes tokens that nobody else can make or, since numbers are few, find the number of. Nodes that have the same key know
+/// each other's tokens.
+#[derive(Clone, PartialEq, Eq)]
 pub struct Key([u8; 16]);
 
 impl std::fmt::Debug for Key {
@@ -117,7 +118,11 @@ mod tests {
         assert_eq!(passes(&key, &twice, "a1", "").1, Verdict::Passes, "parts do not run together");
         let mut secret = [7; 32];
         secret[0] = 8;
-        assert_eq!(passes(&Key::new(&secret), &twice, "a", "1").1, Verdict::Passes, "another node's tokens");
+        assert_eq!(
+            passes(&Key::new(&secret), &twice, "a", "1").1,
+            Verdict::Passes,
+            "another centre's tokens"
+        );
         assert_eq!(passes(&key, "nonsense, 12,,ffffffffffffffffff", "a", "1").0, once);
     }
 

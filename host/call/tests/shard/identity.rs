@@ -4,6 +4,7 @@ use cordboard_call::messages::ToDomain;
 use cordboard_call::model::{Model, Network, Trunk};
 use cordboard_call::router::Route;
 use cordboard_call::script::Verb;
+use cordboard_call::trunk::passages::{HEADER, Key};
 use cordboard_call::trunk::rules::HeaderRules;
 use cordboard_call::trunk::terms::{Destination, Diversion, Identity, Outbound};
 use cordboard_sip::wire::Name;
@@ -230,4 +231,29 @@ fn where_the_way_back_loses_the_header_hops_end_the_loop() {
     assert_eq!((calls(&w), w.caller.refused().unwrap().0), (3, 483));
     w.pass(70_000);
     assert!(w.shard.counts().idle());
+}
+
+#[test]
+fn a_loop_over_another_node_or_a_restart_is_found_where_the_secret_is_the_same() {
+    let [shared, other] = [1, 2].map(|n| Key::new(&std::array::from_fn(|i| if i == 0 { n } else { 0 })));
+    for (first, second, found) in [
+        (Some(&shared), Some(&shared), true),
+        (Some(&shared), Some(&other), false),
+        (Some(&shared), None, false),
+        (None, None, false),
+    ] {
+        // Two lives of one node, or two nodes: what they make up themselves differs.
+        let node = |seed, key: Option<&Key>| {
+            let model = with(vec![trunk("out", 1, Outbound::default())]);
+            World::tuned(model, seed, |config| config.passages = key.cloned())
+        };
+        let mut one = node(1, first);
+        one.dial_with("+4930", true, FROM, &[]);
+        bridge(&mut one, "trunk:out");
+        let passages = one.agents[0].invite(0).other(HEADER).expect("the header").to_owned();
+        let mut two = node(2, second);
+        two.dial_with("+4930", true, FROM, &[(HEADER, &passages)]);
+        assert_eq!(two.caller.refused().is_some_and(|(status, _)| status == 482), found);
+        assert_eq!(two.asked.is_empty(), found);
+    }
 }

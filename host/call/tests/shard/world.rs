@@ -267,13 +267,18 @@ impl World {
     }
 
     pub fn with(model: Model) -> Self {
+        Self::tuned(model, 1, |_| {})
+    }
+
+    pub fn tuned(model: Model, seed: u64, tune: impl Fn(&mut ShardConfig)) -> Self {
         let now = Now { mono_ns: 1_000_000_000, wall_ms: 1_700_000_000_000 };
         let listeners = vec![Listener::udp(1, at(SHARD))];
-        let config = ShardConfig::new(1, 7, listeners, at(SHARD).ip());
+        let mut config = ShardConfig::new(1, 7, listeners, at(SHARD).ip());
+        tune(&mut config);
         let prompts = Arc::new(OneClip(Arc::new(Clip::from_samples(&[0; 800]))));
         Self {
             now,
-            shard: Shard::new(config, Arc::new(model), prompts, Random::seeded(1), now),
+            shard: Shard::new(config, Arc::new(model), prompts, Random::seeded(seed), now),
             caller: Phone::new(at(CALLER), 11),
             agents: (1..=3).map(|n| Phone::new(agent_at(n), 20 + n as u64)).collect(),
             media: Media::default(),

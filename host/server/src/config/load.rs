@@ -9,6 +9,7 @@ use cordboard_call::Name;
 use cordboard_call::model::{
     Agent, Fallback, Limits, Model, Phone, Qualify, Tenant as ModelTenant, Workgroup,
 };
+use cordboard_call::trunk::passages;
 use cordboard_sip::defence::Settings as Defence;
 use cordboard_sip::transport::Transport;
 use sha2::{Digest, Sha256};
@@ -141,6 +142,7 @@ fn read<'s>(
         speech: read_speech(&root, &data),
         defence: read_defence(&root),
         dns: read_dns(&root),
+        passages: read_passages(&root),
         serialise_bus: root.flag("serialise_bus", cfg!(debug_assertions)),
         drain_timeout_ms,
     };
@@ -429,6 +431,25 @@ fn read_speech(root: &Section<'_, '_>, data: &Path) -> Speech {
     };
     s.done();
     speech
+}
+
+/// The shortest secret that may be shared, in octets.
+const MIN_SECRET: usize = 16;
+
+fn read_passages(root: &Section<'_, '_>) -> Option<passages::Key> {
+    let s = root.section("passages");
+    let (secret, told) = s.secret("the secret", ["secret", "secret_env", "secret_file"]);
+    if told > 1 {
+        s.problem(
+            "secret",
+            format!("expected one of `secret`, `secret_env` and `secret_file`, found {told}"),
+        );
+    }
+    if secret.as_ref().is_some_and(|secret| secret.len() < MIN_SECRET) {
+        s.problem("secret", format!("expected {MIN_SECRET} octets or more, found fewer"));
+    }
+    s.done();
+    secret.map(|secret| passages::Key::new(&Sha256::digest(secret).into()))
 }
 
 fn read_dns(root: &Section<'_, '_>) -> crate::dns::Config {

@@ -20,6 +20,7 @@ use std::sync::Arc;
 
 use cordboard_call::Name;
 use cordboard_call::model::Model;
+use cordboard_call::trunk::passages::Key;
 
 pub(crate) use self::problem::suggest;
 pub use self::problem::{Problem, Problems};
@@ -84,6 +85,8 @@ pub struct Config {
     pub defence: crate::shell::gate::Config,
     /// How names are resolved.
     pub dns: crate::dns::Config,
+    /// What the nodes of one centre know each other's calls by; none: made up at each start.
+    pub passages: Option<Key>,
     /// Whether messages between authorities are encoded even inside the process.
     pub serialise_bus: bool,
     /// How long live calls may go on after SIGTERM, in milliseconds.

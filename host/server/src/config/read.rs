@@ -245,6 +245,34 @@ impl<'s, 't> Section<'s, 't> {
         })
     }
 
+    /// A secret that stands in the file, in a variable of the environment or in a file of its own, by the keys for these;
+    /// and how many of the keys are there.
+    pub(crate) fn secret(
+        &self,
+        what: &str,
+        [plain, variable, file]: [&'static str; 3],
+    ) -> (Option<String>, usize) {
+        let mut given = self.text(plain).map(|text| text.value);
+        if let Some(name) = self.text(variable) {
+            match std::env::var(&name.value) {
+                Ok(secret) if !secret.is_empty() => given = Some(secret),
+                _ => self.problem(
+                    variable,
+                    format!("the environment has no variable {:?} with {what} in it", name.value),
+                ),
+            }
+        }
+        if let Some(name) = self.text(file) {
+            let path = self.source().path(&name.value);
+            match std::fs::read_to_string(&path) {
+                Ok(secret) if !secret.trim().is_empty() => given = Some(secret.trim().to_owned()),
+                Ok(_) => self.problem(file, format!("{} is empty; expected {what} in it", path.display())),
+                Err(e) => self.problem(file, format!("{} cannot be read: {e}", path.display())),
+            }
+        }
+        (given, [plain, variable, file].iter().filter(|key| self.has(key)).count())
+    }
+
     /// A list of texts; empty when it is not there.
     pub(crate) fn texts(&self, key: &'static str) -> Vec<At<String>> {
         let Some(value) = self.get(key) else { return Vec::new() };

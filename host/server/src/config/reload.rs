@@ -29,6 +29,7 @@ pub fn merge(old: &Config, new: Config) -> (Config, Vec<&'static str>) {
         "telemetry.otlp" => otlp,
         "speech" => speech,
         "dns" => dns,
+        "passages" => passages,
         "redirect.capacity" => redirect.capacity,
         "redirect.name_self" => redirect.name_self,
         "redirect.threads" => redirect.threads,

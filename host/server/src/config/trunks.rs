@@ -243,32 +243,10 @@ fn user(s: &Section<'_, '_>, key: &'static str) -> Option<String> {
 
 fn credentials(s: &Section<'_, '_>) -> Option<Credentials> {
     let user = user(s, "user");
-    let mut given = Vec::new();
-    given.extend(s.text("password").map(|p| p.value));
-    if let Some(variable) = s.text("password_env") {
-        match std::env::var(&variable.value) {
-            Ok(password) if !password.is_empty() => given.push(password),
-            _ => s.problem(
-                "password_env",
-                format!("the environment has no variable {:?} with the password in it", variable.value),
-            ),
-        }
-    }
-    if let Some(file) = s.text("password_file") {
-        let path = s.source().path(&file.value);
-        match std::fs::read_to_string(&path) {
-            Ok(password) if !password.trim().is_empty() => given.push(password.trim().to_owned()),
-            Ok(_) => s.problem(
-                "password_file",
-                format!("{} is empty; expected the password in it", path.display()),
-            ),
-            Err(e) => s.problem("password_file", format!("{} cannot be read: {e}", path.display())),
-        }
-    }
-    let told = ["password", "password_env", "password_file"].iter().filter(|k| s.has(k)).count();
+    let (password, told) = s.secret("the password", ["password", "password_env", "password_file"]);
     match (user, told) {
         (None, 0) => None,
-        (Some(user), 1) => Some(Credentials { user, password: given.pop()? }),
+        (Some(user), 1) => Some(Credentials { user, password: password? }),
         _ => {
             s.problem(
                 "user",

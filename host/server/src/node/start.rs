@@ -368,7 +368,10 @@ fn start_centre(
     )];
     let (ports, connections) = open_listeners(config, clock, &poll, port, &mut listeners)?;
     let setup = ShardSetup {
-        config: ShardConfig::new(1, epoch, listeners, config.media.advertised),
+        config: ShardConfig {
+            passages: config.passages.clone(),
+            ..ShardConfig::new(1, epoch, listeners, config.media.advertised)
+        },
         model: config.model.clone(),
         prompts: SharedPrompts(library.clone()),
         clock,
