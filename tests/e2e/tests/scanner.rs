@@ -1,7 +1,8 @@
 //! Who must not get through, and what it may not cost others: scanners, guessers, floods of strangers and of
 //! a trunk that is far above its limit.
 
-use std::net::UdpSocket;
+use std::io::{ErrorKind, Read, Write};
+use std::net::{TcpStream, UdpSocket};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -14,6 +15,7 @@ use serde_json::Value;
 
 use crate::endings::redirect_of;
 use crate::flow::caller;
+use crate::transports::listener;
 
 /// Where the scanner is; the carrier is everything else on loopback.
 const SCANNER: &str = "127.66.6.6";
@@ -123,6 +125,51 @@ fn who_guesses_under_an_honest_name_is_banned_after_a_few_guesses() {
     }
     assert!((5..=15).contains(&answered), "{answered} of 40 guesses were answered");
     assert_eq!(banned(&centre), [SCANNER]);
+    centre.finish();
+}
+
+#[test]
+fn a_ban_for_what_came_by_udp_ends_connections_and_an_unban_lets_them_in_again() {
+    let scene = Scene::new("banned-connections");
+    let tcp = free_port();
+    let mut setup = Setup::default();
+    setup.agent("alice");
+    setup.edits.push(("sources = [\"127.0.0.0/8\"]".into(), "sources = [\"127.0.0.9\"]".into()));
+    setup.more = listener("tcp", "127.0.0.1", tcp, "");
+    let centre = Centre::start(&scene, &setup);
+    let options = |agent: &str, transport: &str| {
+        format!(
+            "OPTIONS sip:127.0.0.1 SIP/2.0\r\nVia: SIP/2.0/{transport} 127.0.0.1:9;rport;branch=z9hG4bK{agent}\r\nMax-Forwards: 70\r\n\
+             From: <sip:a@127.0.0.1>;tag=a\r\nTo: <sip:127.0.0.1>\r\nCall-ID: {agent}{transport}\r\nCSeq: 1 OPTIONS\r\n\
+             User-Agent: {agent}\r\nContent-Length: 0\r\n\r\n"
+        )
+    };
+    let connect = || {
+        let stream = TcpStream::connect(("127.0.0.1", tcp)).expect("the kernel takes it");
+        stream.set_read_timeout(Some(s(5))).expect("a timeout");
+        stream
+    };
+    let answer = |stream: &mut TcpStream| {
+        // The kernel may say already that nobody is there.
+        let _ = stream.write_all(options("phone", "TCP").as_bytes());
+        let mut bytes = [0; 4_096];
+        match stream.read(&mut bytes) {
+            Ok(n) => Some(n).filter(|n| *n > 0),
+            Err(error) if error.kind() == ErrorKind::ConnectionReset => None,
+            Err(error) => panic!("neither an answer nor an end: {error}"),
+        }
+    };
+    let mut open = connect();
+    assert!(answer(&mut open).is_some(), "a stranger who asks gets an answer");
+    let scanner = UdpSocket::bind(("127.0.0.1", 0)).expect("loopback has room");
+    let to = ("127.0.0.1", centre.ports.centre);
+    scanner.send_to(options("friendly-scanner", "UDP").as_bytes(), to).expect("it is sent");
+    eventually("the ban", s(5), || (banned(&centre) == ["127.0.0.1"]).then_some(()));
+    let ended = open.read(&mut [0; 16]);
+    assert!(matches!(&ended, Ok(0)), "what is open ends without another word: {ended:?}");
+    assert_eq!(answer(&mut connect()), None, "and nothing new is let in");
+    assert!(centre.cli(&["unban", "127.0.0.1"]).status.success());
+    assert!(answer(&mut connect()).is_some());
     centre.finish();
 }
 

@@ -30,7 +30,7 @@ const AGENT_HZ: u32 = 700;
 const CALLER_HZ: u32 = 1_000;
 
 /// One of `[[listeners]]`.
-fn listener(transport: &str, address: &str, port: u16, more: &str) -> String {
+pub(crate) fn listener(transport: &str, address: &str, port: u16, more: &str) -> String {
     format!("[[listeners]]\ntransport = \"{transport}\"\naddress = \"{address}:{port}\"\n{more}\n")
 }
 
