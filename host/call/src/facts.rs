@@ -147,7 +147,7 @@ pub enum Fact {
         /// Unix milliseconds.
         expires_ms: i64,
     },
-    /// An interaction is over; the record is whole.
+    /// An interaction is over; the record is whole. The journal writes the record beside the facts, and [`Self::Recorded`].
     Closed(Arc<Record>),
     /// A leg's dialog was confirmed (written by the shard).
     DialogUp {
@@ -156,7 +156,7 @@ pub enum Fact {
         /// Of which interaction.
         interaction: Id,
         /// What a BYE needs.
-        dialog: DialogRecord,
+        dialog: Arc<DialogRecord>,
     },
     /// A leg's dialog is over.
     DialogDown {
@@ -186,6 +186,11 @@ pub enum Fact {
     },
     /// What a live interaction has behind it; only in a snapshot, after its `Opened`.
     Carried(Box<Carried>),
+    /// An interaction is over, and its record stands among the records.
+    Recorded {
+        /// Which.
+        interaction: Id,
+    },
 }
 
 /// The past of a live interaction, as a snapshot of the journal carries it.

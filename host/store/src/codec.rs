@@ -50,15 +50,19 @@ impl Blob {
         self.bytes.len()
     }
 
-    /// The finished blob; this one starts anew.
-    pub fn take(&mut self) -> Vec<u8> {
-        self.values = 0;
-        let mut bytes = std::mem::take(&mut self.bytes);
-        if bytes.len() >= 5 {
-            let sum = crc32fast::hash(&bytes[5..]);
-            bytes[1..5].copy_from_slice(&sum.to_le_bytes());
+    /// The finished blob.
+    pub fn finish(&mut self) -> &[u8] {
+        if self.bytes.len() >= 5 {
+            let sum = crc32fast::hash(&self.bytes[5..]);
+            self.bytes[1..5].copy_from_slice(&sum.to_le_bytes());
         }
-        bytes
+        &self.bytes
+    }
+
+    /// Starts anew, and keeps its room.
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+        self.values = 0;
     }
 }
 
@@ -66,7 +70,8 @@ impl Blob {
 pub fn encode<T: Serialize>(value: &T) -> Vec<u8> {
     let mut blob = Blob::default();
     blob.push(value);
-    blob.take()
+    blob.finish();
+    blob.bytes
 }
 
 /// The values of a blob, in order.
@@ -111,9 +116,10 @@ mod tests {
             blob.push(&(i, format!("value {i}")));
         }
         assert_eq!(blob.len(), 10);
-        let values: Vec<(u32, String)> = decode(&blob.take()).unwrap();
+        let values: Vec<(u32, String)> = decode(blob.finish()).unwrap();
         assert_eq!(values.len(), 10);
         assert_eq!(values[9], (9, "value 9".to_owned()));
+        blob.clear();
         assert!(blob.is_empty());
     }
 

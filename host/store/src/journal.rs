@@ -229,6 +229,7 @@ impl<T: Send + 'static> Journal<T> {
             next_seq,
             next_event,
             dialogs,
+            blobs: Default::default(),
             retaining_ms: None,
             give_up: None,
             shared: shared.clone(),
@@ -351,6 +352,8 @@ struct Writer<F> {
     next_seq: i64,
     next_event: u64,
     dialogs: BTreeMap<u64, Fact>,
+    /// Room for the facts and the events of a commit.
+    blobs: (Blob, Blob),
     /// Records that ended before this time are being deleted, a step a commit.
     retaining_ms: Option<i64>,
     /// Set at the first commit that fails while the journal is being stopped.
@@ -491,7 +494,7 @@ impl<F> Writer<F> {
     /// One transaction. Every step may be repeated after a rollback.
     fn write<T>(&mut self, group: &[Job<T>]) -> rusqlite::Result<Written> {
         let mut written = Written { retaining_ms: self.retaining_ms, ..Written::default() };
-        let (mut facts, mut events) = (Blob::default(), Blob::default());
+        let (mut facts, mut events) = std::mem::take(&mut self.blobs);
         let mut closed = Vec::new();
         let mut trim = false;
         self.db.execute_batch("BEGIN IMMEDIATE")?;
@@ -502,8 +505,10 @@ impl<F> Writer<F> {
                         track(&mut self.dialogs, fact);
                         if let Fact::Closed(record) = fact {
                             closed.push(record);
+                            facts.push(&Fact::Recorded { interaction: record.interaction });
+                        } else {
+                            facts.push(fact);
                         }
-                        facts.push(fact);
                         written.facts += 1;
                         if facts.size() > ROW_BYTES {
                             self.row(&mut facts, &mut written)?;
@@ -520,7 +525,7 @@ impl<F> Writer<F> {
                 }
                 Job::Snapshot(snapshot) => {
                     // What was gathered so far is part of the snapshot.
-                    facts.take();
+                    facts.clear();
                     self.db.execute("DELETE FROM journal", [])?;
                     let mut anew = Written::default();
                     for fact in snapshot
@@ -594,6 +599,7 @@ impl<F> Writer<F> {
             written.dropped = outbox::drop_oldest(&self.db, self.next_event - self.options.max_outbox)?;
         }
         self.db.execute_batch("COMMIT")?;
+        self.blobs = (facts, events);
         Ok(written)
     }
 
@@ -601,11 +607,12 @@ impl<F> Writer<F> {
         if facts.is_empty() {
             return Ok(());
         }
-        let body = facts.take();
-        self.db.prepare_cached("INSERT INTO journal VALUES (?1, ?2)")?.execute((self.next_seq, &body))?;
+        let body = facts.finish();
+        self.db.prepare_cached("INSERT INTO journal VALUES (?1, ?2)")?.execute((self.next_seq, body))?;
         self.next_seq += 1;
         written.rows += 1;
         written.bytes += body.len() as u64;
+        facts.clear();
         Ok(())
     }
 
@@ -614,13 +621,14 @@ impl<F> Writer<F> {
         if count == 0 {
             return Ok(());
         }
-        let (first, body) = (self.next_event, events.take());
+        let (first, body) = (self.next_event, events.finish());
         self.db.prepare_cached("INSERT INTO outbox VALUES (?1, ?2, ?3)")?.execute((
             first as i64,
             (first + count - 1) as i64,
             body,
         ))?;
         self.next_event += count;
+        events.clear();
         Ok(())
     }
 }

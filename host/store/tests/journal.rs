@@ -32,7 +32,7 @@ fn dialog(leg: u64) -> Fact {
     Fact::DialogUp {
         leg,
         interaction: Id(1),
-        dialog: DialogRecord {
+        dialog: Arc::new(DialogRecord {
             call_id: format!("call-{leg}"),
             local: "<sip:a@127.0.0.1>;tag=1".into(),
             remote: "<sip:b@127.0.0.1>;tag=2".into(),
@@ -42,7 +42,7 @@ fn dialog(leg: u64) -> Fact {
             remote_cseq: Some(1),
             listener: 1,
             destination: "127.0.0.1:5070".parse().unwrap(),
-        },
+        }),
     }
 }
 

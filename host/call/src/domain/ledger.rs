@@ -202,12 +202,8 @@ impl Ledger {
                 let held = self.sequences.entry(tenant).or_default();
                 *held = (*held).max(up_to);
             }
-            Fact::Closed(record) => {
-                self.answered.remove(&record.interaction);
-                for offer in self.calls.remove(&record.interaction).into_iter().flat_map(|call| call.offers) {
-                    self.tokens.remove(&offer.token);
-                }
-            }
+            Fact::Closed(record) => self.over(record.interaction),
+            Fact::Recorded { interaction } => self.over(interaction),
             Fact::DialogUp { interaction, .. } => {
                 self.answered.insert(interaction);
             }
@@ -236,6 +232,13 @@ impl Ledger {
                 rang_ms: 0,
                 talked_ms: 0,
             });
+        }
+    }
+
+    fn over(&mut self, interaction: Id) {
+        self.answered.remove(&interaction);
+        for offer in self.calls.remove(&interaction).into_iter().flat_map(|call| call.offers) {
+            self.tokens.remove(&offer.token);
         }
     }
 

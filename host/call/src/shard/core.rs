@@ -212,6 +212,7 @@ impl Core {
             && let Some(dialog) = self.endpoint.dialog(leg)
         {
             entry.up = true;
+            let dialog = Arc::new(dialog);
             self.out.push(Output::Fact(Fact::DialogUp { leg: leg.as_u64(), interaction, dialog }));
         }
     }

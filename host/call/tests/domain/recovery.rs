@@ -129,7 +129,7 @@ fn a_caller_whom_the_script_had_answered_is_in_the_record_as_answered() {
         listener: 0,
         destination: "10.0.1.1:5060".parse().unwrap(),
     };
-    w.facts.insert(0, Fact::DialogUp { leg: 7, interaction: answered, dialog });
+    w.facts.insert(0, Fact::DialogUp { leg: 7, interaction: answered, dialog: dialog.into() });
     w.restart();
     let of =
         |id| w.closed().into_iter().find(|r| r.interaction == id).map(|r| (r.end.answered, r.end.status));

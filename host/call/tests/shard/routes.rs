@@ -541,7 +541,7 @@ fn after_a_crash_the_orphans_get_their_bye() {
     let dialogs: Vec<_> = w
         .facts
         .iter()
-        .filter_map(|f| if let Fact::DialogUp { dialog, .. } = f { Some(dialog.clone()) } else { None })
+        .filter_map(|f| if let Fact::DialogUp { dialog, .. } = f { Some((**dialog).clone()) } else { None })
         .collect();
     assert_eq!(dialogs.len(), 2, "the caller's and the agent's");
     let mut next = World::new();

@@ -296,7 +296,7 @@ fn orphans(facts: &[Fact]) -> Vec<(u64, DialogRecord)> {
     for fact in facts {
         match fact {
             Fact::DialogUp { leg, dialog, .. } => {
-                up.insert(*leg, dialog.clone());
+                up.insert(*leg, (**dialog).clone());
             }
             Fact::DialogDown { leg } => {
                 up.remove(leg);
