@@ -9,6 +9,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use bytestring::ByteString;
 
 use super::address::{NameAddr, Via};
 use super::method::Method;
@@ -88,6 +89,8 @@ pub struct Message(Arc<Inner>);
 
 struct Inner {
     bytes: Bytes,
+    /// What positions in the head mean.
+    head: ByteString,
     scan: Scan,
 }
 
@@ -105,8 +108,8 @@ impl Message {
     /// unusable Content-Length, a body cut short (18.3), more than 64 KiB.
     pub fn parse(bytes: Bytes) -> Result<Self, WireError> {
         let skip = scan::begin(&bytes)?;
-        let mut inner = Inner { bytes, scan: Scan::new() };
-        inner.scan.run(&inner.bytes, skip)?;
+        let mut inner = Inner { bytes, head: ByteString::new(), scan: Scan::new() };
+        inner.head = inner.scan.run(&inner.bytes, skip)?;
         let message = Self(Arc::new(inner));
         match message.0.scan.fault {
             None => Ok(message),
@@ -392,9 +395,8 @@ impl Message {
     /// The text between two positions of the head, with mended octets.
     #[inline]
     fn span(&self, (start, end): (u16, u16)) -> &str {
-        let text = self.0.scan.mended.as_deref().unwrap_or(&self.0.bytes);
-        // The head is UTF-8 (scan checked or mended it) and positions lie beside ASCII characters.
-        std::str::from_utf8(&text[usize::from(start)..usize::from(end)]).unwrap_or("")
+        // Positions lie beside ASCII characters.
+        self.0.head.get(usize::from(start)..usize::from(end)).unwrap_or("")
     }
 }
 

@@ -3,6 +3,8 @@
 //! Called by `Message::parse` alone. Looks at no header's meaning except Content-Length, which
 //! frames the body. Positions are 16 bits wide, so a message's head ends below 64 KiB.
 
+use bytes::Bytes;
+use bytestring::ByteString;
 use smallvec::SmallVec;
 
 use super::message::{Fault, WireError};
@@ -87,9 +89,6 @@ impl Fields {
 
 /// What the pass found.
 pub(super) struct Scan {
-    /// The head with folds, stray control characters and broken UTF-8 replaced octet by octet, when
-    /// there were any; positions are the same in both.
-    pub(super) mended: Option<Box<[u8]>>,
     pub(super) start: Start,
     pub(super) fields: Fields,
     /// Where the header lines end, before the empty line.
@@ -111,7 +110,6 @@ impl Scan {
     /// What is known before the pass.
     pub(super) fn new() -> Self {
         Self {
-            mended: None,
             start: Start::Response { status: 0, reason: (0, 0) },
             fields: Fields::new(),
             head_end: 0,
@@ -121,19 +119,19 @@ impl Scan {
         }
     }
 
-    /// Runs the pass over what [`begin`] has let in. Fills in place: it is larger than what it costs to fill.
-    pub(super) fn run(&mut self, bytes: &[u8], skip: usize) -> Result<(), WireError> {
-        match quick(bytes, skip, self) {
-            Ok(()) if is_utf8(&bytes[..self.head_end]) => Ok(()),
+    /// Runs the pass over what [`begin`] has let in: the head as text, with folds, stray control characters and
+    /// broken UTF-8 replaced octet by octet when there were any, so that positions are the same in both.
+    /// Fills in place: it is larger than what it costs to fill.
+    pub(super) fn run(&mut self, bytes: &Bytes, skip: usize) -> Result<ByteString, WireError> {
+        let begun = quick(bytes, skip, self).map(|()| ByteString::try_from(bytes.slice(..self.head_end)));
+        match begun {
+            Ok(Ok(head)) => Ok(head),
             Err(Stop::Refused(error)) => Err(error),
-            Ok(()) | Err(Stop::Mend) => {
+            Ok(Err(_)) | Err(Stop::Mend) => {
                 let text = mend(bytes, skip);
                 self.fields = Fields::new();
                 match quick(&text, skip, self) {
-                    Ok(()) => {
-                        self.mended = Some(text);
-                        Ok(())
-                    }
+                    Ok(()) => Ok(String::from_utf8_lossy(&text[..self.head_end]).into_owned().into()),
                     Err(Stop::Refused(error)) => Err(error),
                     Err(Stop::Mend) => {
                         Err(WireError::new(Fault::NotSip, "the header lines have no structure"))
@@ -155,12 +153,6 @@ pub(super) fn begin(bytes: &[u8]) -> Result<usize, WireError> {
         return Err(WireError::new(Fault::TooLarge, "more than 65535 bytes"));
     }
     Ok(skip)
-}
-
-fn is_utf8(head: &[u8]) -> bool {
-    // All bytes together, without a way out on the way: vectors do that best.
-    let together = head.iter().fold(0, |all, byte| all | byte);
-    together.is_ascii() || std::str::from_utf8(head).is_ok()
 }
 
 fn is_blank(b: u8) -> bool {
