@@ -198,6 +198,15 @@ fn a_limit_counts_head_and_body_together() {
 }
 
 #[test]
+fn a_start_line_beyond_the_limit_is_too_large_however_it_is_cut() {
+    let bytes = [&[b'A'; 130][..], b"\r\n"].concat();
+    for cuts in [&[][..], &[100], &[128], &[129, 130]] {
+        let lost = framed(&mut Framer::accepted(128), &bytes, cuts).1.unwrap();
+        assert_eq!(lost.why, Why::HeadTooLarge, "{cuts:?}");
+    }
+}
+
+#[test]
 fn pings_are_answered_however_they_are_cut_and_pongs_are_not_taken_for_them() {
     let bytes = options(b"");
     let mut stream = PING.to_vec();

@@ -127,6 +127,28 @@ fn a_lying_via_is_corrected() {
 }
 
 #[test]
+fn the_way_back_behind_the_first_via_is_copied_as_it_is() {
+    let source = Some("192.0.2.9:4444".parse().unwrap());
+    let rest = "To: <sip:b@b>\r\nFrom: <sip:a@a>;tag=1\r\nCall-ID: c\r\nCSeq: 1 OPTIONS\r\n\r\n";
+    let vias = |via: &[u8]| {
+        let request = parse([b"OPTIONS sip:x SIP/2.0\r\n", via, rest.as_bytes()].concat());
+        request.check().unwrap();
+        let built = Builder::response_to(&request, source, 200, "").finish();
+        let response = parse(&built);
+        assert_eq!(response.headers(Name::Via).count(), request.headers(Name::Via).count());
+        (response.top_via().unwrap().received.map(str::to_owned), built)
+    };
+    // Octets that are no UTF-8 in a branch of another hop (8.2.6.2).
+    let (_, built) = vias(b"Via: SIP/2.0/UDP a;branch=z9hG4bK1, SIP/2.0/UDP b;branch=z9hG4bK\xff2\r\n");
+    assert!(built.windows(11).any(|w| w == b"=z9hG4bK\xff2\r"));
+    // Empty values and an empty line before the first: a response with one Via more is dropped (8.1.3.3).
+    for via in ["Via: , SIP/2.0/UDP a;branch=z9hG4bK1\r\n", "Via:\r\nVia: SIP/2.0/UDP a;branch=z9hG4bK1\r\n"]
+    {
+        assert_eq!(vias(via.as_bytes()).0.as_deref(), Some("192.0.2.9"), "{via}");
+    }
+}
+
+#[test]
 fn no_value_can_start_a_line() {
     let evil = "x\r\nVia: SIP/2.0/UDP evil\nX: y\0";
     let bytes = Builder::request("INVITE", "sip:a\r\nEvil: 1")

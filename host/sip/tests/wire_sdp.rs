@@ -31,6 +31,13 @@ fn a_description_prints_back_as_it_was() {
 }
 
 #[test]
+fn a_payload_type_counts_once_however_often_it_is_named() {
+    let session = parse("v=0\r\nm=audio 4000 RTP/AVP 99 8 99 128 8 x 300 127 127 0\r\n");
+    assert_eq!(session.media[0].payload_types().collect::<Vec<_>>(), [99, 8, 127, 0]);
+    assert_eq!(session.media[0].formats.len(), 10);
+}
+
+#[test]
 fn an_offer_is_accepted_with_its_first_codec_that_is_ours_and_the_rest_refused_in_order() {
     let (sdp, agreed) = answer(&parse(PHONE), &local(), BOTH, Direction::SendRecv).unwrap();
     let mine = parse(&sdp);

@@ -284,17 +284,16 @@ fn of_history(request: &Message) -> Diversions {
             .or_else(|| of_left("Reason").and_then(|r| cause::of_protocol(&r, "SIP")));
         let Some(uri) = of_a_user(pair[0].uri) else { continue };
         if cause.is_some() || pair[1].param("mp").is_some() {
-            known.list.insert(
-                0,
-                Left {
-                    uri,
-                    why: cause.map_or(Why::Unknown, Why::of_cause),
-                    counter: 1,
-                    private: of_left("Privacy").is_some_and(|p| hides(&p)),
-                },
-            );
+            known.list.push(Left {
+                uri,
+                why: cause.map_or(Why::Unknown, Why::of_cause),
+                counter: 1,
+                private: of_left("Privacy").is_some_and(|p| hides(&p)),
+            });
         }
     }
+    // The newest first, as in a Diversion.
+    known.list.reverse();
     known.bound();
     known
 }

@@ -85,7 +85,8 @@ pub fn explained(bytes: &[u8], piece: &str) -> Option<&'static str> {
                 && l.last() != Some(&b' ')
         })
     };
-    if !lines().all(usual) {
+    // The empty line that ends the head may be a bare LF too, and is none of `lines`.
+    if !lines().all(usual) || head.windows(2).any(|w| w == b"\n\n") {
         return Some(
             "folds, bare line ends, blanks at the end, control characters and UTF-8 are beyond it (7.3.1, 25.1)",
         );

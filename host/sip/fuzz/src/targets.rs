@@ -87,6 +87,8 @@ pub fn wire(data: &[u8]) {
             assert_eq!((response.call_id(), response.cseq()), (message.call_id(), message.cseq()));
             let branch = |m: &Message| m.top_via().and_then(|v| v.branch.map(str::to_owned));
             assert_eq!(branch(&response), branch(&message), "or the sender would not know it");
+            let below = |m: &Message| m.headers(Name::Via).skip(1).map(str::to_owned).collect::<Vec<_>>();
+            assert_eq!(below(&response), below(&message), "the way back is copied (8.2.6.2)");
         }
     }
 }

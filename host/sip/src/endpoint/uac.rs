@@ -445,10 +445,13 @@ fn acknowledge(core: &mut Core, txn: &mut Txn, dialog: &Dialog, flow: Flow, cseq
     txn.accepted.push(Accepted { tag: dialog.remote_tag.clone(), ack, flow });
 }
 
+/// More contacts of a 3xx are not looked at: each is compared with each.
+const MAX_CONTACTS: usize = 32;
+
 /// The contacts of a 3xx that we can reach and have not seen, best first.
 fn contacts(core: &Core, listener: u16, response: &Message, seen: &[String]) -> Vec<String> {
     let mut found: Vec<(u16, &str)> = Vec::new();
-    for contact in response.contacts() {
+    for contact in response.contacts().take(MAX_CONTACTS) {
         // 19.1.1: headers of a URI are for a form, and may not stand in a Request-URI.
         let uri = contact.uri.split('?').next().unwrap_or("");
         let Ok(parsed) = Uri::parse(uri) else { continue };

@@ -235,9 +235,16 @@ impl Media {
         self.attributes("fmtp").find_map(|v| of_payload(v, payload_type))
     }
 
-    /// The payload types in their order; formats that are no numbers are left out.
+    /// The payload types in their order, each once, so that a search of the attributes for each of them has an
+    /// end; formats that are no numbers are left out.
     pub fn payload_types(&self) -> impl Iterator<Item = u8> {
-        self.formats.iter().filter_map(|f| f.parse().ok()).filter(|pt| *pt < 128)
+        let mut seen = 0_u128;
+        self.formats.iter().filter_map(|f| f.parse().ok()).filter(move |pt| {
+            let bit = 1_u128.checked_shl(u32::from(*pt)).unwrap_or(0);
+            let fresh = bit & !seen != 0;
+            seen |= bit;
+            fresh
+        })
     }
 }
 

@@ -203,6 +203,10 @@ impl Framer {
                     let Some(n) = memchr::memchr(b'\n', &self.buffer[from..]) else {
                         return self.wait(At::StartLine(self.buffer.len()));
                     };
+                    // Too long is too long, whether its end came with it or was still on its way.
+                    if from + n >= self.max_message {
+                        return Err(self.lose(Why::HeadTooLarge));
+                    }
                     let line = &self.buffer[..from + n];
                     if !check_start_line(line.strip_suffix(b"\r").unwrap_or(line)) {
                         return Err(self.lose(Why::NotSip));

@@ -11,7 +11,7 @@ use super::address::Via;
 use super::message::Message;
 use super::method::{Method, reason_phrase};
 use super::name::Name;
-use super::text::is_token;
+use super::text::{find_outside, is_token};
 use super::uri::host_address;
 
 /// A message being written.
@@ -56,9 +56,11 @@ impl Builder {
         b.out.push(b' ');
         b.value(reason);
         b.end_line();
-        for (i, line) in request.raw_lines(Name::Via).enumerate() {
+        let mut top = source.and_then(|source| Some((source, request.top_via()?)));
+        for line in request.raw_lines(Name::Via) {
             b.known(Name::Via);
-            match source.filter(|_| i == 0).and_then(|s| Some((s, request.top_via()?))) {
+            // A line without a value is skipped, as `top_via` skips it.
+            match top.take_if(|_| !line.iter().all(is_between_values)) {
                 Some((source, via)) => b.via_from(line, &via, source),
                 None => b.raw(line),
             }
@@ -273,19 +275,23 @@ impl Builder {
             self.out.extend_from_slice(b";rport=");
             self.number(u32::from(source.port()));
         }
-        if memchr::memchr(b',', line).is_none() {
-            return;
-        }
-        let text = String::from_utf8_lossy(line);
-        if let (_, Some(rest)) = super::text::split_outside(&text, b',') {
+        // The others are copied octet by octet (8.2.6.2). Empty values before the first are left out, or it
+        // would stand there twice.
+        let begin = line.iter().position(|b| !is_between_values(b)).unwrap_or(0);
+        if let Some(comma) = find_outside(&line[begin..], b',') {
             self.out.extend_from_slice(b", ");
-            self.value(super::text::trim(rest));
+            self.raw(line[begin + comma + 1..].trim_ascii());
         }
     }
 
     fn out_text(&mut self) -> Clean<'_> {
         Clean(&mut self.out)
     }
+}
+
+/// Commas and blanks, folds too.
+fn is_between_values(byte: &u8) -> bool {
+    matches!(byte, b' ' | b'\t' | b'\r' | b'\n' | b',')
 }
 
 /// Formats into the buffer; what would end a line becomes a blank.

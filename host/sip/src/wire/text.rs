@@ -56,13 +56,17 @@ pub fn trim(text: &str) -> &str {
 /// stops at the same place.
 #[must_use]
 pub fn split_outside(text: &str, separator: u8) -> (&str, Option<&str>) {
-    let bytes = text.as_bytes();
+    match find_outside(text.as_bytes(), separator) {
+        Some(i) => (&text[..i], Some(&text[i + 1..])),
+        None => (text, None),
+    }
+}
+
+/// Where [`split_outside`] cuts, for text that may be broken UTF-8.
+#[inline]
+pub(super) fn find_outside(bytes: &[u8], separator: u8) -> Option<usize> {
     // Nearly every value has neither quotes nor brackets before its separator.
-    let mut i = match memchr::memchr3(separator, b'"', b'<', bytes) {
-        None => return (text, None),
-        Some(i) if bytes[i] == separator => return (&text[..i], Some(&text[i + 1..])),
-        Some(i) => i,
-    };
+    let mut i = memchr::memchr3(separator, b'"', b'<', bytes)?;
     let (mut quoted, mut bracket) = (false, false);
     while i < bytes.len() {
         match bytes[i] {
@@ -70,14 +74,12 @@ pub fn split_outside(text: &str, separator: u8) -> (&str, Option<&str>) {
             b'"' => quoted = !quoted,
             b'<' if !quoted => bracket = true,
             b'>' if !quoted => bracket = false,
-            b if b == separator && !quoted && !bracket => {
-                return (&text[..i], Some(&text[i + 1..]));
-            }
+            b if b == separator && !quoted && !bracket => return Some(i),
             _ => {}
         }
         i += 1;
     }
-    (text, None)
+    None
 }
 
 /// The values of a comma-separated header (RFC 3261 7.3.1), blanks trimmed, empty ones left out.
