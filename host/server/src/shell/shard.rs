@@ -183,7 +183,7 @@ pub struct ShardSetup<P> {
 
 const WAKE: Token = Token(usize::MAX);
 /// Under load rounds begin so far apart, in milliseconds: what comes meanwhile shares one wake-up,
-/// here and at everybody who is told. It is a packet of audio, and no audio passes here.
+/// here and at everybody who is told. As long as a packet of audio, and no audio passes here.
 const ROUND_MS: u64 = 20;
 /// Rounds that begin at once before that holds: a call by itself never waits.
 const ROUNDS_AT_ONCE: u64 = 20;
