@@ -232,9 +232,10 @@ impl<'a> Via<'a> {
         let mut via = Self { transport, host, port, branch: None, rport: None, received: None, params };
         for (name, value) in params.iter() {
             let value = value.unwrap_or("");
-            // Quotes in the middle: written again they would end somewhere else. A NUL is written as a blank,
-            // and `<NUL>branch` would be a branch in the response only.
-            if name.contains(['"', '\0']) || has_bare_quote(value) {
+            // Quotes in the middle: written again they would end somewhere else, and so would an angle bracket whose
+            // end is in a value that is written in quotes. A NUL is written as a blank, and `<NUL>branch` would be
+            // a branch in the response only.
+            if name.contains(['"', '<', '\0']) || has_bare_quote(value) {
                 return None;
             }
             via.take(name, value);
@@ -339,7 +340,11 @@ mod tests {
         assert_eq!(v.response_addr(), Some("192.0.2.1:9988".parse().unwrap()));
         assert_eq!(Via::parse("SIP/2.0/UDP example.com").unwrap().response_addr(), None);
         let bad = ["", "SIP/2.0/UDP", "HTTP/2.0/TCP x", "SIP/2.0/UDP ;branch=x", "SIP/2.0 UDP x"];
-        for bad in bad.into_iter().chain(["SIP/2.0/UDP x;\0branch=z9hG4bK1", "SIP/2.0/UDP x;a\0"]) {
+        for bad in bad.into_iter().chain([
+            "SIP/2.0/UDP x;\0branch=z9hG4bK1",
+            "SIP/2.0/UDP x;a\0",
+            "SIP/2.0/UDP x;a<b=c>",
+        ]) {
             assert_eq!(Via::parse(bad), None, "{bad}");
         }
     }
