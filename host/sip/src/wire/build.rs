@@ -279,8 +279,7 @@ impl Builder {
         // would stand there twice.
         let begin = line.iter().position(|b| !is_between_values(b)).unwrap_or(0);
         if let Some(comma) = find_outside(&line[begin..], b',') {
-            self.out.extend_from_slice(b", ");
-            self.raw(line[begin + comma + 1..].trim_ascii());
+            self.raw(&line[begin + comma..]);
         }
     }
 
